@@ -1,0 +1,1 @@
+"""The papers: schedules, targets, weights, samplers, guidance. Torch only."""

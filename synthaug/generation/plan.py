@@ -1,0 +1,161 @@
+"""What to draw, as pure data: request i is a function of the plan and i, on every machine."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from synthaug.errors import SettingError, UnusableFileError
+from synthaug.lora.file import LoraFile, require_caption
+from synthaug.records import LoraUse, Request
+from synthaug.seeds import seed_for
+from synthaug.templates import fill
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A set of images to draw.
+
+    ``plan[i]`` is request i; it does not depend on ``count``, so a longer plan begins with the shorter one.
+
+    Example:
+        >>> plan = Plan(prompts=("a photo of iriko",), count=1000)
+        >>> len(plan), plan[3].seed == Plan(prompts=("a photo of iriko",), count=4)[3].seed
+        (1000, True)
+    """
+
+    prompts: tuple[str, ...]
+    """Taken in turn, so that each is drawn equally often; ``{this|that}`` is decided per image."""
+
+    count: int = 16
+    """How many images."""
+
+    negative_prompt: str = ""
+    """For every image."""
+
+    label: int | str = 0
+    """Class that the images stand for."""
+
+    seed: int = 0
+    """Seed of the plan; each image's seed is derived from it."""
+
+    sampler: str = "DPM++ 2M"
+    """Name of the sampler."""
+
+    steps: int = 20
+    """Denoising steps."""
+
+    guidance: float = 4.0
+    """Scale of classifier-free guidance."""
+
+    size: tuple[int, int] = (128, 128)
+    """Height and width in pixels."""
+
+    base: str = "pocket"
+    """The base model."""
+
+    loras: tuple[LoraUse, ...] = ()
+    """LoRAs to wear."""
+
+    def __post_init__(self) -> None:
+        if not self.prompts:
+            raise SettingError("a plan needs at least one prompt, got none; write one, or use a LoRA file that knows its caption")
+        if self.count < 0:
+            raise SettingError(f"count must not be negative, got {self.count}")
+
+    @classmethod
+    def for_lora(cls, lora: Path | str, *, weight: float = 1.0, **settings: Any) -> Plan:
+        """Plan with everything that is left out read from a LoRA file: base, caption, size.
+
+        Args:
+            lora: The file.
+            weight: How strongly to wear it.
+            **settings: Fields of the plan; None counts as left out.
+
+        Raises:
+            UnusableFileError: If the file cannot be used.
+            SettingError: If no prompt is given and the file has no caption, or no base is known.
+        """
+        file = LoraFile.read(lora)
+        given = {key: value for key, value in settings.items() if value is not None}
+        if "prompts" not in given:
+            given["prompts"] = (require_caption(file),)
+        if "base" not in given:
+            if file.base is None:
+                raise SettingError(f"{file.name} does not say which base it was trained on; give the base, such as a diffusers folder")
+            given["base"] = file.base
+        if "size" not in given and file.size is not None:
+            given["size"] = file.size
+        return cls(loras=(LoraUse(path=str(lora), weight=weight),), **given)
+
+    @classmethod
+    def from_file(cls, path: Path | str) -> Plan:
+        """Read a plan from YAML or JSON.
+
+        Raises:
+            UnusableFileError: If the file cannot be read, or a field is unknown.
+        """
+        try:
+            data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, yaml.YAMLError) as error:
+            raise UnusableFileError(f"the plan {path} cannot be read ({error}); check the path and its YAML") from error
+        return cls.from_json(data if isinstance(data, dict) else {})
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Undo :meth:`to_json`.
+
+        Raises:
+            SettingError: If a field is unknown.
+        """
+        known = {f.name for f in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise SettingError(f"unknown field of a plan: {', '.join(unknown)}; choose from: {', '.join(sorted(known))}")
+        plain = dict(data)
+        plain["prompts"] = tuple(plain.get("prompts", ()))
+        plain["loras"] = tuple(LoraUse(**use) for use in plain.get("loras", ()))
+        if "size" in plain:
+            plain["size"] = tuple(plain["size"])
+        return cls(**plain)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the same for equal plans."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]  # json says Any
+
+    def request(self, index: int) -> Request:
+        """Request number ``index``, also beyond ``count``.
+
+        Raises:
+            SettingError: If a placeholder of the prompt is unknown.
+        """
+        prompt = self.prompts[index % len(self.prompts)]
+        return Request(
+            prompt=fill(prompt, {}, seed=seed_for(self.seed, "prompt", index)),
+            negative_prompt=self.negative_prompt,
+            seed=seed_for(self.seed, "image", index) >> 10,  # 53 bits survive JSON in any language
+            label=self.label,
+            sampler=self.sampler,
+            steps=self.steps,
+            guidance=self.guidance,
+            size=self.size,
+            loras=self.loras,
+            index=index,
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Request:
+        if not 0 <= index < self.count:
+            raise IndexError(f"a plan of {self.count} has requests 0 to {self.count - 1}, got {index}")
+        return self.request(index)
+
+    def __iter__(self) -> Iterator[Request]:
+        return (self.request(index) for index in range(self.count))

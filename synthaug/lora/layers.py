@@ -1,0 +1,159 @@
+"""Low-rank layers: choose where, put them on, read them off, fuse them in.
+
+Code name    Paper    Meaning
+down         A        (rank, in) or (rank, in, h, w)
+up           B        (out, rank) or (out, rank, 1, 1)
+alpha        alpha    the update is alpha / rank * up @ down
+
+Hu et al. 2021, https://arxiv.org/abs/2106.09685.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from peft.tuners.lora import LoraLayer as PeftLoraLayer
+from torch import Tensor, nn
+
+from synthaug.errors import SettingError, UnusableFileError, choose
+
+__all__ = ["PRESETS", "LoraLayer", "fuse", "put_on", "target_paths", "trained_layers", "unfuse"]
+
+_ATTENTION = r"attn[12]\.to_(q|k|v|out\.0)$|self_attn\.(q|k|v|out)_proj$"
+_TRANSFORMER = _ATTENTION + r"|ff\.net\.(0\.proj|2)$|attentions\.\d+\.proj_(in|out)$|mlp\.fc[12]$"
+_CONVOLUTIONS = r"|resnets\.\d+\.(conv1|conv2|time_emb_proj|conv_shortcut)$|(down|up)samplers\.0\.conv$"
+PRESETS: dict[str, str] = {
+    "attention": _ATTENTION,
+    "transformer": _TRANSFORMER,
+    "everything": _TRANSFORMER + _CONVOLUTIONS,
+}
+"""Name of a choice of modules -> pattern that their paths match; ``transformer`` is kohya's default."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoraLayer:
+    """The low-rank update of one module."""
+
+    down: Tensor
+    """(rank, in) for a linear layer, (rank, in, h, w) for a convolution."""
+
+    up: Tensor
+    """(out, rank) or (out, rank, 1, 1)."""
+
+    alpha: float
+    """Scale times rank."""
+
+    @property
+    def rank(self) -> int:
+        """Number of directions."""
+        return int(self.down.shape[0])
+
+    def delta(self) -> Tensor:
+        """alpha / rank * up @ down in fp32, shaped like the module's weight."""
+        down, up = self.down.float(), self.up.float()
+        product = up.flatten(1) @ down.flatten(1)
+        return (self.alpha / self.rank) * product.reshape(up.shape[0], *down.shape[1:])
+
+
+def target_paths(model: nn.Module, targets: str) -> list[str]:
+    """Paths of the modules that a preset, or a regular expression on paths, picks.
+
+    Raises:
+        SettingError: If nothing is picked.
+    """
+    pattern = PRESETS.get(targets) or targets
+    if targets.isidentifier() and targets not in PRESETS:
+        choose("choice of LoRA targets", targets, PRESETS)
+    found = [p for p, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d) and re.search(pattern, p)]
+    if not found:
+        raise SettingError(
+            f"LoRA targets must match at least one module, {targets!r} matches none of {type(model).__name__}; "
+            f"choose one of: {', '.join(PRESETS)}, or write a regular expression on module paths"
+        )
+    return found
+
+
+def put_on(model: nn.Module, *, rank: int, alpha: float, targets: str = "transformer", dropout: float = 0.0) -> list[nn.Parameter]:
+    """Put trainable low-rank layers on a frozen network; its output is unchanged at first.
+
+    Args:
+        model: Frozen; it is changed in place by peft.
+        rank: Rank of every layer, at least 1.
+        alpha: Scale times rank.
+        targets: A preset or a regular expression on module paths.
+        dropout: Share of inputs that are dropped in training.
+
+    Returns:
+        The new parameters, the only ones that need gradients, in fp32.
+
+    Raises:
+        SettingError: If the rank is below 1 or the targets match nothing.
+    """
+    if rank < 1:
+        raise SettingError(f"the rank of a LoRA must be at least 1, got {rank}; 4 to 64 are usual")
+    paths = target_paths(model, targets)
+    model.requires_grad_(False)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=dropout)  # type: ignore[arg-type]  # a float works
+    inject_adapter_in_model(config, model)
+    trained = [weight for name, weight in model.named_parameters() if "lora_" in name]
+    for weight in trained:
+        weight.data = weight.data.float()
+        weight.requires_grad_(True)
+    return trained
+
+
+def trained_layers(model: nn.Module) -> dict[str, LoraLayer]:
+    """Read the layers that :func:`put_on` put on, by the path of the module they sit on."""
+    return {
+        path: LoraLayer(
+            down=module.lora_A["default"].weight.detach().cpu().clone(),
+            up=module.lora_B["default"].weight.detach().cpu().clone(),
+            alpha=float(module.lora_alpha["default"]),
+        )
+        for path, module in model.named_modules()
+        if isinstance(module, PeftLoraLayer)
+    }
+
+
+@torch.no_grad()
+def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, LoraLayer], weight: float) -> dict[str, Tensor]:
+    """Add layers to the weights of modules of the same name, computed in fp32.
+
+    Args:
+        modules: Linear layers and convolutions by name.
+        layers: Updates by the same names; every one must have its module.
+        weight: Strength; 1 is as trained.
+
+    Returns:
+        The weights as they were, on the CPU, for :func:`unfuse`.
+
+    Raises:
+        UnusableFileError: If an update's shape is not its module's.
+    """
+    before: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        target = modules[name].weight
+        assert isinstance(target, Tensor)
+        delta = layer.delta()
+        if delta.numel() != target.numel() or delta.shape[0] != target.shape[0]:
+            raise UnusableFileError(
+                f"the LoRA's update for {name} has shape {tuple(delta.shape)}, the base's weight {tuple(target.shape)}; "
+                "it was made for another base model"
+            )
+        before[name] = target.detach().to("cpu", copy=True)
+        summed = target.float() + weight * delta.reshape(target.shape).to(target.device)
+        target.copy_(summed.to(target.dtype))
+    return before
+
+
+@torch.no_grad()
+def unfuse(modules: Mapping[str, nn.Module], before: Mapping[str, Tensor]) -> None:
+    """Put the weights back, bit for bit."""
+    for name, weight in before.items():
+        target = modules[name].weight
+        assert isinstance(target, Tensor)
+        target.copy_(weight.to(target.device))

@@ -1,0 +1,116 @@
+"""Which precision suits a card, and what to do when a network answers NaN.
+
+Cards of the GTX 16 family give NaN in half precision (a cuDNN problem, pytorch#58123); Pascal stores
+fp16 but computes it slowly or wrongly; Ampere and later have bfloat16.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from synthaug.errors import NumericsError, choose
+
+__all__ = ["Precision", "choose_precision", "decode_latents"]
+
+PrecisionName = Literal["auto", "fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """How weights are stored and how numbers are computed."""
+
+    storage: torch.dtype
+    """Type of the frozen weights."""
+
+    autocast: torch.dtype | None
+    """Type that matrix products run in; None computes in the storage type."""
+
+
+_BY_NAME = {
+    "fp32": Precision(storage=torch.float32, autocast=None),
+    "fp16": Precision(storage=torch.float16, autocast=torch.float16),
+    "bf16": Precision(storage=torch.bfloat16, autocast=torch.bfloat16),
+}
+
+
+def choose_precision(name: PrecisionName, device: torch.device | str, *, capability: tuple[int, int] | None = None) -> Precision:
+    """Pick the precision for a device.
+
+    Args:
+        name: ``"auto"`` looks at the card; ``"fp32"``, ``"fp16"`` and ``"bf16"`` are taken at their word.
+        device: Where the networks will run.
+        capability: CUDA compute capability; asked of the card when left out.
+
+    Returns:
+        fp32 on a CPU; bf16 from Ampere (8.0) on; fp16 on Volta and Turing (7.0, 7.5 with tensor cores);
+        fp16 storage with fp32 arithmetic on Pascal and before.
+
+    Raises:
+        SettingError: If the name is unknown.
+
+    Example:
+        >>> choose_precision("auto", "cpu").storage
+        torch.float32
+        >>> choose_precision("auto", "cuda", capability=(6, 1)).autocast
+        torch.float32
+    """
+    if name != "auto":
+        return choose("precision", name, _BY_NAME)
+    if torch.device(device).type != "cuda":
+        return _BY_NAME["fp32"]
+    major, minor = capability or torch.cuda.get_device_capability(device)
+    if major >= 8:
+        return _BY_NAME["bf16"]
+    if major == 7 and not _is_gtx16(device, (major, minor), asked=capability is None):
+        return _BY_NAME["fp16"]
+    return Precision(storage=torch.float16, autocast=torch.float32)
+
+
+def _is_gtx16(device: torch.device | str, capability: tuple[int, int], *, asked: bool) -> bool:
+    if capability != (7, 5) or not asked:
+        return False
+    name = torch.cuda.get_device_name(device)
+    return any(mark in name for mark in ("GTX 16", "T500", "T550", "T600", "MX450", "MX550"))
+
+
+@torch.no_grad()
+def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Turn latents into pictures, one by one again in fp32 where half precision gave NaN.
+
+    Args:
+        vae: The decoder.
+        latents: Scaled latents, (B, C, h, w).
+
+    Returns:
+        float (B, 3, 8 h, 8 w), about [-1, 1].
+
+    Raises:
+        NumericsError: If the latents are NaN, or a picture is NaN in fp32 too.
+    """
+    if not torch.isfinite(latents).all():
+        rows = [i for i, z in enumerate(latents) if not torch.isfinite(z).all()]
+        raise NumericsError(
+            f"a denoised latent must be finite, {len(rows)} of {len(latents)} are NaN or infinite (rows {rows[:8]}); "
+            "draw with --precision fp32, or with a lower guidance or LoRA weight"
+        )
+    scale = float(vae.config["scaling_factor"])
+    pictures: Tensor = vae.decode((latents / scale).to(vae.dtype)).sample.float()
+    for row in range(len(pictures)):
+        if not torch.isfinite(pictures[row]).all():
+            pictures[row] = _decode_again(vae, latents[row : row + 1] / scale, row)
+    return pictures
+
+
+def _decode_again(vae: AutoencoderKL, latent: Tensor, row: int) -> Tensor:
+    """Decode one latent in fp32 and put the decoder back as it was."""
+    was = vae.dtype
+    picture: Tensor = vae.to(torch.float32).decode(latent.float()).sample[0].float()
+    vae.to(was)
+    if not torch.isfinite(picture).all():
+        raise NumericsError(f"the decoder answered NaN for picture {row} even in fp32; the VAE file is damaged, load the base again")
+    return picture

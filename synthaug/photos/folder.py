@@ -1,0 +1,119 @@
+"""Read a folder of photos: which can be used, which cannot and why, what each shows."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from synthaug.errors import PhotoFolderError, UnusableFileError
+from synthaug.pixels import SUFFIXES, digest, framed, read_image
+from synthaug.records import Photo
+from synthaug.templates import fill
+
+__all__ = ["FEWEST", "PhotoFolder", "load_pictures", "read_folder"]
+
+log = logging.getLogger(__name__)
+FEWEST = 5
+"""Fewer photos than this teach a LoRA nothing but themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoFolder:
+    """What was found in a folder."""
+
+    photos: tuple[Photo, ...]
+    """Photos that can be used, by name."""
+
+    skipped: tuple[tuple[Path, str], ...]
+    """Files that look like photos but cannot be used, with the reason."""
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """Every caption, in the photos' order."""
+        return tuple(photo.caption for photo in self.photos)
+
+
+def read_folder(
+    folder: Path | str, *, caption: str = "a photo of {trigger}", trigger: str = "", group: str = "", fewest: int = FEWEST
+) -> PhotoFolder:
+    """Look through a folder of photos; sub-folders are left out, EXIF (GPS too) is left behind.
+
+    A photo's caption is the first line of the text file beside it (``photo.txt`` or ``photo.caption``),
+    or else the template. A picture in a sub-folder ``mask`` with the photo's name is its mask.
+
+    Args:
+        folder: Where the photos lie.
+        caption: Template for photos without a text file; ``{trigger}`` stands for the trigger word.
+        trigger: The word that will bring out what is learned.
+        group: How to find a photo's group in its file name: ``"-1"`` cuts off the last part after an
+            underscore, ``"-2"`` the last two, and so on; "" puts every photo in a group of its own.
+        fewest: Refuse folders with fewer usable photos.
+
+    Returns:
+        Photos and what was skipped; each skipped file is also logged as a warning.
+
+    Raises:
+        PhotoFolderError: If there is no folder, no photo, too few can be used, or a caption is empty.
+        SettingError: If the template has an unknown placeholder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PhotoFolderError(f"there is no folder {folder}; give the folder your photos lie in")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    if not files:
+        raise PhotoFolderError(f"{folder} holds no photo ({', '.join(SUFFIXES)}); put at least {fewest} there, 20 are better")
+    photos, skipped = [], []
+    for path in files:
+        try:
+            text = _caption(path, fill(caption, {"trigger": trigger}))
+            image = read_image(path)
+        except UnusableFileError as error:
+            log.warning("skipped %s: %s", path.name, error)
+            skipped.append((path, str(error)))
+            continue
+        photos.append(
+            Photo(path=path, caption=text, sha256=digest(image), group=_group(path, group), mask=_mask(path))
+        )
+    if len(photos) < fewest:
+        lost = f"; {len(skipped)} more could not be used, the first: {skipped[0][1]}" if skipped else ""
+        raise PhotoFolderError(f"at least {fewest} usable photos are needed, {folder} holds {len(photos)}{lost}; add photos, 20 are better")
+    if skipped:
+        log.warning("%d of %d photos were skipped", len(skipped), len(files))
+    return PhotoFolder(photos=tuple(photos), skipped=tuple(skipped))
+
+
+def load_pictures(photos: tuple[Photo, ...], size: tuple[int, int]) -> Tensor:
+    """Pictures of photos, cropped to the middle and resized: uint8 (N, 3, *size)."""
+    return torch.stack([framed(read_image(photo.path), size) for photo in photos])
+
+
+def _caption(path: Path, otherwise: str) -> str:
+    """First line of the caption file beside a photo.
+
+    Raises:
+        PhotoFolderError: If the file is there but says nothing, or there is neither file nor template.
+    """
+    for suffix in (".txt", ".caption"):
+        beside = path.with_suffix(suffix)
+        if beside.is_file():
+            lines = beside.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+            if not lines:
+                raise PhotoFolderError(f"the caption file {beside} is empty; write what {path.name} shows, or delete the file")
+            return lines[0].strip()
+    if not otherwise:
+        raise PhotoFolderError(f"{path.name} has no caption; write {path.stem}.txt beside it or give a caption template")
+    return otherwise
+
+
+def _group(path: Path, rule: str) -> str:
+    cut = int(rule) if rule else 0
+    return "_".join(path.stem.split("_")[:cut]) if cut else path.stem
+
+
+def _mask(path: Path) -> Path | None:
+    found = [path.parent / "mask" / f"{path.stem}{suffix}" for suffix in (".png", *SUFFIXES)]
+    return next((mask for mask in found if mask.is_file()), None)

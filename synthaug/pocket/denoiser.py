@@ -1,0 +1,147 @@
+"""Pretraining of the denoiser together with its text encoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPTextModel, CLIPTokenizer
+from typing_extensions import override
+
+from synthaug.diffusion.objective import min_snr_weight, noised, offset_noise
+from synthaug.diffusion.schedule import NoiseSchedule
+from synthaug.pocket.optimizers import MuonAndAdamW, warm_stable_decay
+from synthaug.pocket.words import strange_word
+
+__all__ = ["DenoiserPretraining", "LatentBatches"]
+
+
+KEPT_BACK = 1000
+"""Pictures at the end of the set that are never trained on."""
+
+
+class LatentBatches:
+    """Latents with captions, drawn at random.
+
+    Args:
+        folder: Holds ``latents.npy``, float16 (N, C, h, w), and ``tokens.npy``, int16 (N, K, 77).
+        tokenizer: Spells the captions that get a strange word.
+        captions: K captions for each picture.
+        batch_size: Pictures in a batch.
+        blank: Share of pictures without a caption, for guidance.
+        strange: Share of captions with a made-up word in them.
+    """
+
+    def __init__(
+        self, folder: Path, tokenizer: CLIPTokenizer, captions: list[list[str]], *, batch_size: int, blank: float = 0.1, strange: float = 0.06
+    ) -> None:
+        self._latents = np.load(folder / "latents.npy", mmap_mode="r")
+        self._tokens = np.load(folder / "tokens.npy", mmap_mode="r")
+        self._captions, self._tokenizer = captions, tokenizer
+        self._batch_size, self._blank, self._strange = batch_size, blank, strange
+        self._empty = np.asarray(self._spell([""])[0], np.int64)
+
+    def __call__(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Latents float32 (B, C, h, w) and token ids int64 (B, 77)."""
+        rows = rng.integers(0, len(self._latents) - KEPT_BACK, self._batch_size)
+        which = rng.integers(0, self._tokens.shape[1], self._batch_size)
+        tokens = self._tokens[rows, which].astype(np.int64)
+        draw = rng.random(self._batch_size)
+        tokens[draw < self._blank] = self._empty
+        for at in np.nonzero(draw > 1 - self._strange)[0]:
+            words = self._captions[rows[at]][which[at]].split(" ")
+            words.insert(int(rng.integers(len(words) + 1)), strange_word(rng))
+            tokens[at] = self._spell([" ".join(words)])[0]
+        return torch.from_numpy(self._latents[rows].astype(np.float32)), torch.from_numpy(tokens)
+
+    def held_out(self, count: int) -> tuple[Tensor, Tensor]:
+        """The last ``count`` pictures, never drawn, with their first captions."""
+        latents, tokens = self._latents[-count:].astype(np.float32), self._tokens[-count:, 0].astype(np.int64)
+        return torch.from_numpy(latents), torch.from_numpy(tokens)
+
+    def _spell(self, texts: list[str]) -> list[list[int]]:
+        ids: list[list[int]] = self._tokenizer(texts, padding="max_length", max_length=77, truncation=True).input_ids
+        return ids
+
+
+class DenoiserPretraining(LightningModule):
+    """Teach a UNet and its text encoder to draw, from nothing.
+
+    Batches are ``(latents, tokens)``: latents (B, C, h, w), scaled, and token ids (B, 77).
+
+    Args:
+        denoiser: UNet that predicts epsilon.
+        text_encoder: CLIP text model.
+        schedule: Noise schedule.
+        learning_rate: Step size of Muon and AdamW.
+        total_steps: Length of the cosine.
+        noise_offset: Strength of the constant part of the noise.
+        snr_gamma: Where the min-SNR weight is cut.
+        latent_noise: Standard deviation of the encoder's posterior.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+
+    def __init__(
+        self,
+        denoiser: UNet2DConditionModel,
+        text_encoder: CLIPTextModel,
+        schedule: NoiseSchedule,
+        *,
+        learning_rate: float = 1e-3,
+        total_steps: int = 100_000,
+        noise_offset: float = 0.1,
+        snr_gamma: float = 5.0,
+        latent_noise: float = 0.05,
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.text_encoder = denoiser, text_encoder
+        self.learning_rate, self.total_steps = learning_rate, total_steps
+        self.noise_offset, self.snr_gamma, self.latent_noise = noise_offset, snr_gamma, latent_noise
+        for name, values in zip(("alpha", "sigma"), schedule.scales(), strict=True):
+            self.register_buffer(name, values, persistent=False)
+
+    @override
+    def forward(self, z: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
+        text = self.text_encoder(tokens)[0]
+        eps: Tensor = self.denoiser(z, t, text, return_dict=False)[0]
+        return eps
+
+    @override
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        x, tokens = batch
+        count = len(x)
+        x = x + self.latent_noise * torch.randn_like(x)
+        t = ((torch.arange(count, device=x.device) + torch.rand(count, device=x.device)) / count * len(self.alpha)).long()
+        eps = offset_noise(torch.randn_like(x), self.noise_offset)
+        alpha, sigma = self.alpha[t], self.sigma[t]
+        error = (self(noised(x, eps, alpha, sigma), t, tokens).float() - eps).square().flatten(1).mean(1)
+        weight = min_snr_weight((alpha / sigma) ** 2, "epsilon", gamma=self.snr_gamma)
+        loss = (weight * error).mean() / weight.mean()
+        self.log("train/loss", loss)
+        return loss
+
+    @override
+    def validation_step(self, batch: tuple[Tensor, Tensor]) -> None:
+        """Loss on pictures that were kept back, at fixed steps and noise: a number that can be compared."""
+        x, tokens = batch
+        generator, losses = torch.Generator().manual_seed(0), []
+        for at in (100, 300, 500, 700, 900):
+            eps = torch.randn(x.shape, generator=generator).to(x.device)
+            t = torch.full((len(x),), at, device=x.device)
+            z = noised(x, eps, self.alpha[t], self.sigma[t])
+            losses.append(F.mse_loss(self(z, t, tokens).float(), eps))
+        self.log("val/loss", torch.stack(losses).mean(), batch_size=len(x))
+
+    @override
+    def configure_optimizers(self) -> Any:
+        optimizer = MuonAndAdamW(self.named_parameters(), lr=self.learning_rate, small_lr=1e-3, weight_decay=0.01)
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_stable_decay(self.total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}

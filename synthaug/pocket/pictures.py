@@ -1,0 +1,73 @@
+"""A folder of rendered pictures with their facts, written once and read by every stage of pretraining."""
+
+from __future__ import annotations
+
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synthaug.pocket.scenes import caption_of, random_scene, render
+from synthaug.seeds import seed_for
+
+__all__ = ["PART", "PictureSet", "render_part", "render_set"]
+
+PART = 1000
+"""Pictures in one part of the set."""
+
+
+def render_part(part: int, *, folder: Path, seed: int, size: int) -> None:
+    """Render part number ``part`` unless it is there; a part appears whole or not at all."""
+    target = folder / f"pictures-{part:05d}.npy"
+    if target.exists():
+        return
+    pixels = np.empty((PART, size, size, 3), np.uint8)
+    lines = []
+    for row in range(PART):
+        item = seed_for(seed, "picture", part * PART + row)
+        scene = random_scene(item)
+        picture = render(scene, item, size)
+        pixels[row] = picture.pixels
+        facts = {"thing": scene.thing, "ground": scene.ground, "flaw": scene.flaw, "count": len(scene.poses)}
+        lines.append(json.dumps({"captions": [caption_of(scene, seed_for(item, k)) for k in range(4)], **facts}))
+    (folder / f"facts-{part:05d}.jsonl").write_text("\n".join(lines) + "\n")
+    partial_file = folder / f".{target.name}.{os.getpid()}.npy"
+    np.save(partial_file, pixels)
+    partial_file.replace(target)
+
+
+def render_set(folder: Path, *, count: int, seed: int, size: int = 128, workers: int = 2) -> None:
+    """Render ``count`` pictures (rounded up to whole parts); parts that are there are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    job = partial(render_part, folder=folder, seed=seed, size=size)
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(job, range(-(-count // PART))))
+
+
+class PictureSet:
+    """Pictures and facts of a folder, read lazily.
+
+    Args:
+        folder: As written by :func:`render_set`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        files = sorted(folder.glob("pictures-*.npy"))
+        if not files:
+            raise FileNotFoundError(f"{folder} holds no rendered pictures; run `python -m synthaug.pocket.pretrain` first")
+        self._parts = [np.load(file, mmap_mode="r") for file in files]
+        self.facts: list[dict[str, Any]] = [
+            json.loads(line) for file in files for line in (folder / f"facts-{file.stem[9:]}.jsonl").read_text().splitlines()
+        ]
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def pixels(self, rows: list[int]) -> NDArray[np.uint8]:
+        """The pictures of these rows, uint8 (N, size, size, 3)."""
+        return np.stack([self._parts[row // PART][row % PART] for row in rows])

@@ -1,0 +1,7 @@
+"""Training: a LightningModule, a LightningDataModule, callbacks, and the command ``synthaug fit``."""
+
+from synthaug.training.callbacks import PlainProgress, SampleGrid, SaveLora
+from synthaug.training.lora_training import LoraShape, LoraTraining
+from synthaug.training.photo_data import PhotoData, Views
+
+__all__ = ["LoraShape", "LoraTraining", "PhotoData", "PlainProgress", "SampleGrid", "SaveLora", "Views"]

@@ -1,0 +1,121 @@
+"""Files, previews and progress of a training run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+from torchvision.utils import make_grid
+from typing_extensions import override
+
+from synthaug.errors import SettingError
+from synthaug.lora.file import LoraFile
+from synthaug.pixels import save_png
+from synthaug.training.lora_training import LoraTraining
+from synthaug.training.metadata import RunFacts, metadata_of
+from synthaug.training.photo_data import PhotoData
+
+__all__ = ["PlainProgress", "SampleGrid", "SaveLora", "lora_file"]
+
+
+def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: float) -> LoraFile:
+    """What has been learned so far, as a file that describes itself."""
+    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
+    assert isinstance(data, PhotoData)
+    assert data.found is not None
+    assert data.size is not None
+    common = Counter(data.found.captions).most_common(1)[0][0]
+    facts = RunFacts(
+        name=name, base=module.base, base_hash=module.base_hash, prediction_type=module.kind, caption=common, size=data.size,
+        rank=module.shape.rank, alpha=module.shape.alpha, targets=module.shape.targets, learning_rate=module.learning_rate,
+        text_learning_rate=module.text_learning_rate, batch_size=data.batch_size, steps=trainer.global_step,
+        max_steps=trainer.max_steps, seed=module.seed, snr_gamma=module.snr_gamma, noise_offset=module.noise_offset,
+        caption_dropout=data.caption_dropout, gradient_checkpointing=module.gradient_checkpointing,
+        precision=str(trainer.precision), started=started, finished=time.time(),
+    )  # fmt: skip
+    layers = module.layers()
+    return LoraFile.of(layers["unet"], layers["text_encoder"], metadata_of(facts, data.found.photos))
+
+
+class SaveLora(Callback):
+    """Write the LoRA file at the end, and when the run is stopped before.
+
+    Args:
+        path: The file; its stem is the LoRA's name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._started = 0.0
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.time()
+
+    @override
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, LoraTraining)
+        lora_file(trainer, pl_module, name=self.path.stem, started=self._started).write(self.path)
+
+
+class SampleGrid(Callback):
+    """Draw a few images every so often, each time from the same seeds.
+
+    Training does not import drawing: ``draw`` is handed over, and meets training through a LoRA file.
+
+    Args:
+        draw: Called with a LoRA file, answers with images, uint8 (N, 3, H, W).
+        every_n_steps: How often.
+        folder: Where the grids go, ``step-000100.png`` and so on.
+    """
+
+    def __init__(self, draw: Callable[[Path], Tensor], *, every_n_steps: int = 200, folder: Path = Path("samples")) -> None:
+        if every_n_steps < 1:
+            raise SettingError(f"every_n_steps must be at least 1, got {every_n_steps}")
+        self.draw, self.every_n_steps, self.folder = draw, every_n_steps, folder
+
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step % self.every_n_steps:
+            return
+        assert isinstance(pl_module, LoraTraining)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        interim = self.folder / "interim.safetensors"
+        lora_file(trainer, pl_module, name="interim", started=time.time()).write(interim)
+        images = self.draw(interim)
+        interim.unlink()
+        grid = make_grid(images, nrow=max(1, round(len(images) ** 0.5)), padding=2)
+        save_png(grid, self.folder / f"step-{trainer.global_step:06d}.png")
+
+
+class PlainProgress(Callback):
+    """One line now and then, for logs and pipes.
+
+    Args:
+        every_n_steps: How often.
+    """
+
+    def __init__(self, every_n_steps: int = 50) -> None:
+        self.every_n_steps = every_n_steps
+        self._losses: list[Tensor] = []
+        self._since = 0.0
+
+    @override
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._losses.append(outputs["loss"].detach())
+        if trainer.global_step % self.every_n_steps and trainer.global_step != trainer.max_steps:
+            return
+        seconds, count = time.perf_counter() - self._since, len(self._losses)
+        loss = torch.stack(self._losses).mean().item()
+        print(f"step {trainer.global_step} of {trainer.max_steps}, loss {loss:.4f}, {count / seconds:.2f} steps/s", flush=True)
+        self._losses, self._since = [], time.perf_counter()

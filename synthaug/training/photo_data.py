@@ -1,0 +1,175 @@
+"""Photos, encoded once: latents of several views of each, text states of each caption."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+from torchvision.transforms.v2 import functional as F
+from typing_extensions import override
+
+from synthaug.models.load import Base, load_base
+from synthaug.photos.folder import PhotoFolder, read_folder
+from synthaug.pixels import framed, read_image, to_float
+from synthaug.prompts.encode import TextStates, token_chunks
+from synthaug.records import Photo
+from synthaug.seeds import seed_for
+from synthaug.training.lora_training import Batch
+
+__all__ = ["PhotoData", "Views"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """How many different crops of each photo are encoded."""
+
+    count: int = 8
+    """Views per photo; the first is the photo as it is."""
+
+    zoom: float = 1.15
+    """Largest magnification, 1 or more; a view is cut anywhere inside the magnified photo."""
+
+    flip: bool = False
+    """Whether a view may be mirrored left to right; wrong for parts that have a handedness."""
+
+
+class PhotoData(LightningDataModule):
+    """Batches of latents and text for :class:`LoraTraining`.
+
+    Everything is encoded once, before training; the encoders are then dropped. The batch of step k
+    depends on the seed and k alone, so a resumed run goes on with the batches it would have had.
+
+    Args:
+        photos: Folder of photos; captions come from text files beside them or from the template.
+        base: The base whose encoders are used; ``fit`` sets it to the model's.
+        trigger: Word that will bring out what is learned.
+        caption: Template of the captions; ``{trigger}`` stands for the trigger word.
+        group: Rule that finds a photo's group in its name, see :func:`synthaug.photos.read_folder`.
+        size: Height and width; the base's own when left out.
+        batch_size: Photos per step.
+        views: Crops of each photo.
+        caption_dropout: Share of samples without a caption, 0 to 1, so that guidance works.
+        seed: Seed of views and batches.
+
+    Raises:
+        PhotoFolderError: In ``setup``, if the folder cannot be used.
+    """
+
+    def __init__(  # noqa: PLR0913  # they are the options of the command line
+        self,
+        photos: Path,
+        *,
+        base: str = "pocket",
+        trigger: str = "iriko",
+        caption: str = "a photo of {trigger}",
+        group: str = "",
+        size: tuple[int, int] | None = None,
+        batch_size: int = 4,
+        views: Views = Views(),
+        caption_dropout: float = 0.1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.folder, self.base_name, self.trigger, self.caption, self.group = Path(photos), base, trigger, caption, group
+        self.size, self.batch_size, self.views = size, batch_size, views
+        self.caption_dropout, self.seed = caption_dropout, seed
+        self.found: PhotoFolder | None = None
+
+    @override
+    def setup(self, stage: str) -> None:
+        """Read, encode, drop the encoders."""
+        if self.found is not None:
+            return
+        found = read_folder(self.folder, caption=self.caption, trigger=self.trigger, group=self.group)
+        base = load_base(self.base_name, parts=("vae", "text"))
+        self.size = self.size or base.size
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        base.to(device, torch.float32)
+        self._mean, self._std = self._encode_photos(base, found.photos, self.size)
+        self._encode_captions(base, found.captions)
+        self.found = found
+
+    def _encode_photos(self, base: Base, photos: tuple[Photo, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Posterior mean and deviation of every view, (N, views, C, h, w), scaled."""
+        assert base.vae is not None
+        means, stds = [], []
+        for photo in photos:
+            views = to_float(self._cut(photo, size)).to(base.vae.device)
+            with torch.inference_mode():
+                posterior = torch.stack([torch.cat(_posterior(base, view[None])) for view in views])
+            means.append(posterior[:, 0].cpu())
+            stds.append(posterior[:, 1].cpu())
+        return torch.stack(means).clone(), torch.stack(stds).clone()
+
+    def _cut(self, photo: Photo, size: tuple[int, int]) -> Tensor:
+        """Views of a photo, uint8 (views, 3, *size)."""
+        height, width = size
+        whole = read_image(photo.path)
+        cut = [framed(whole, size)]
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "views", photo.sha256))
+        for _ in range(self.views.count - 1):
+            zoom, top, left, mirrored = torch.rand(4, generator=generator).tolist()
+            scale = 1 + zoom * (self.views.zoom - 1)
+            large = framed(whole, (round(height * scale), round(width * scale)))
+            y, x = round(top * (large.shape[1] - height)), round(left * (large.shape[2] - width))
+            view = large[:, y : y + height, x : x + width]
+            cut.append(F.horizontal_flip(view) if self.views.flip and mirrored < 0.5 else view)
+        return torch.stack(cut)
+
+    def _encode_captions(self, base: Base, captions: tuple[str, ...]) -> None:
+        """Token ids and text states of every caption, and of none, all of one length."""
+        assert base.tokenizer is not None
+        assert base.text_encoder is not None
+        texts = TextStates(base.tokenizer, base.text_encoder)
+        chunks = max(texts.chunks(caption) for caption in captions)
+        empty = token_chunks("", base.tokenizer)[0]
+        rows = [token_chunks(text, base.tokenizer) for text in (*captions, "")]
+        self._tokens = torch.tensor([sum([*row, *[empty] * (chunks - len(row))], []) for row in rows])
+        self._states = torch.stack([texts(text, chunks).cpu() for text in (*captions, "")])
+
+    def batch(self, step: int) -> Batch:
+        """The batch of step ``step``."""
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "batch", step))
+        count, photos = self.batch_size, len(self._mean)
+        order = torch.randperm(photos, generator=generator)
+        rows = order.repeat(-(-count // photos))[:count]
+        views = torch.randint(self._mean.shape[1], (count,), generator=generator)
+        texts = torch.where(torch.rand(count, generator=generator) < self.caption_dropout, photos, rows)
+        return {
+            "mean": self._mean[rows, views],
+            "std": self._std[rows, views],
+            "tokens": self._tokens[texts],
+            "states": self._states[texts],
+        }
+
+    @override
+    def train_dataloader(self) -> DataLoader[Batch]:
+        first = self.trainer.global_step if self.trainer is not None else 0
+        return DataLoader(_FromStep(self.batch, first), batch_size=None)
+
+
+class _FromStep(IterableDataset[Batch]):
+    """``make(k)`` for k = first, first + 1, ... without end."""
+
+    def __init__(self, make: Callable[[int], Batch], first: int) -> None:
+        self._make, self._first = make, first
+
+    @override
+    def __iter__(self) -> Iterator[Batch]:
+        step = self._first
+        while True:
+            yield self._make(step)
+            step += 1
+
+
+def _posterior(base: Base, picture: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of the encoder's answer, each (1, C, h, w), scaled."""
+    assert base.vae is not None
+    found = base.vae.encode(picture).latent_dist
+    scale = float(base.vae.config["scaling_factor"])
+    return found.mean * scale, found.std * scale
