@@ -14,7 +14,7 @@ __all__ = ["Preview"]
 
 
 class Preview:
-    """Call it with a LoRA file; it answers with images from the same seeds each time.
+    """Draws with a LoRA file, from the same seeds each time.
 
     Args:
         count: Images to draw.
@@ -27,7 +27,7 @@ class Preview:
         self._count, self._prompt, self._seed, self._steps = count, prompt, seed, steps
         self._sampler: Sampler | None = None
 
-    def __call__(self, lora: Path) -> Tensor:
+    def draw(self, lora: Path) -> Tensor:
         """Images drawn with the LoRA, uint8 (count, 3, H, W)."""
         prompts = None if self._prompt is None else (self._prompt,)
         plan = Plan.for_lora(lora, prompts=prompts, count=self._count, seed=self._seed, steps=self._steps)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,7 +20,7 @@ from synthaug.training.lora_training import LoraTraining
 from synthaug.training.metadata import RunFacts, metadata_of
 from synthaug.training.photo_data import PhotoData
 
-__all__ = ["PlainProgress", "SampleGrid", "SaveLora", "lora_file"]
+__all__ = ["Draw", "PlainProgress", "SampleGrid", "SaveLora", "lora_file"]
 
 
 def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: float) -> LoraFile:
@@ -59,39 +58,53 @@ class SaveLora(Callback):
         self._started = time.time()
 
     @override
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Ctrl-C keeps what was learned; a failure does not overwrite a good file."""
+        if isinstance(exception, KeyboardInterrupt):
+            self.on_train_end(trainer, pl_module)
+
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, LoraTraining)
         lora_file(trainer, pl_module, name=self.path.stem, started=self._started).write(self.path)
 
 
+class Draw(Protocol):
+    """Draws with a LoRA file; ``synthaug.generation.Preview`` is one."""
+
+    def draw(self, lora: Path) -> Tensor:
+        """Images, uint8 (N, 3, H, W)."""
+
+
 class SampleGrid(Callback):
     """Draw a few images every so often, each time from the same seeds.
 
-    Training does not import drawing: ``draw`` is handed over, and meets training through a LoRA file.
+    Training does not import drawing: ``preview`` is handed over, and meets training through a LoRA file.
 
     Args:
-        draw: Called with a LoRA file, answers with images, uint8 (N, 3, H, W).
+        preview: Draws with a LoRA file, such as ``synthaug.generation.Preview``.
         every_n_steps: How often.
-        folder: Where the grids go, ``step-000100.png`` and so on.
+        folder: Where the grids go, ``step-000100.png`` and so on; ``samples`` beside the checkpoints when left out.
     """
 
-    def __init__(self, draw: Callable[[Path], Tensor], *, every_n_steps: int = 200, folder: Path = Path("samples")) -> None:
+    def __init__(self, preview: Draw, *, every_n_steps: int = 200, folder: Path | None = None) -> None:
         if every_n_steps < 1:
             raise SettingError(f"every_n_steps must be at least 1, got {every_n_steps}")
-        self.draw, self.every_n_steps, self.folder = draw, every_n_steps, folder
+        self.preview, self.every_n_steps, self.folder = preview, every_n_steps, folder
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step % self.every_n_steps:
             return
         assert isinstance(pl_module, LoraTraining)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        interim = self.folder / "interim.safetensors"
+        folder = self.folder or Path(trainer.default_root_dir) / "samples"
+        folder.mkdir(parents=True, exist_ok=True)
+        interim = folder / "interim.safetensors"
         lora_file(trainer, pl_module, name="interim", started=time.time()).write(interim)
-        images = self.draw(interim)
+        images = self.preview.draw(interim)
         interim.unlink()
         grid = make_grid(images, nrow=max(1, round(len(images) ** 0.5)), padding=2)
-        save_png(grid, self.folder / f"step-{trainer.global_step:06d}.png")
+        save_png(grid, folder / f"step-{trainer.global_step:06d}.png")
 
 
 class PlainProgress(Callback):

@@ -16,7 +16,7 @@ from synthaug.diffusion.objective import Target, min_snr_weight, noised, offset_
 from synthaug.diffusion.schedule import NoiseSchedule
 from synthaug.errors import NumericsError, SettingError
 from synthaug.lora.layers import LoraLayer, put_on, trained_layers
-from synthaug.models.load import load_base
+from synthaug.models.load import Part, load_base
 from synthaug.seeds import seed_for
 
 __all__ = ["Batch", "LoraShape", "LoraTraining"]
@@ -72,7 +72,7 @@ class LoraTraining(LightningModule):
     alpha: Tensor
     sigma: Tensor
 
-    def __init__(  # noqa: PLR0913  # they are the options of the command line
+    def __init__(  # they are the options of the command line
         self,
         base: str = "pocket",
         *,
@@ -101,7 +101,8 @@ class LoraTraining(LightningModule):
         if self.unet is not None:
             return
         with_text = self.text_learning_rate > 0
-        base = load_base(self.base, parts=("unet", "text") if with_text else ("unet",))
+        parts: tuple[Part, ...] = ("unet", "text") if with_text else ("unet",)
+        base = load_base(self.base, parts=parts)
         assert base.unet is not None
         self.base_hash, self.kind = base.fingerprint, cast("Target", base.prediction_type)
         schedule = base.schedule
@@ -142,7 +143,7 @@ class LoraTraining(LightningModule):
         error = (answer - target_of(self.kind, x, eps, alpha, sigma)).square().flatten(1).mean(1)
         if self.snr_gamma > 0:
             error = error * min_snr_weight((alpha / sigma) ** 2, self.kind, gamma=self.snr_gamma)
-        loss = error.mean()
+        loss: Tensor = error.mean()
         if not torch.isfinite(loss):
             raise NumericsError(
                 f"the loss must be a number, it is {loss.item()} at step {self.global_step}; use --trainer.precision 32-true, "
@@ -171,7 +172,7 @@ class LoraTraining(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}
 
     @override
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # torch has two overloads, both pass here
         """Only what is trained; the base is loaded again from its own files."""
         return {key: value for key, value in super().state_dict(*args, **kwargs).items() if "lora_" in key}
 

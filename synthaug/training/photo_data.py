@@ -129,7 +129,7 @@ class PhotoData(LightningDataModule):
         chunks = max(texts.chunks(caption) for caption in captions)
         empty = token_chunks("", base.tokenizer)[0]
         rows = [token_chunks(text, base.tokenizer) for text in (*captions, "")]
-        self._tokens = torch.tensor([sum([*row, *[empty] * (chunks - len(row))], []) for row in rows])
+        self._tokens = torch.tensor([[*row, *[empty] * (chunks - len(row))] for row in rows]).flatten(1)
         self._states = torch.stack([texts(text, chunks).cpu() for text in (*captions, "")])
 
     def batch(self, step: int) -> Batch:

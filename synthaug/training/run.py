@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,13 +28,41 @@ __all__ = ["fit"]
 
 
 class FitCLI(LightningCLI):
-    """The command's options: ``--model.*``, ``--data.*``, ``--trainer.*``, ``--out``, ``--resume``."""
+    """The command's options: ``--model.*``, ``--data.*``, ``--trainer.*`` and four of its own."""
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=Path, default=Path("lora.safetensors"), help="the LoRA file to write")
         parser.add_argument("--resume", type=bool, default=False, help="go on from the last checkpoint beside the LoRA file")
+        parser.add_argument("--save_every", type=int, default=50, help="steps from one checkpoint to the next")
         parser.link_arguments("model.base", "data.base")
+
+    @property
+    def folder(self) -> Path:
+        """Where metrics, checkpoints and sample grids go: beside the LoRA file."""
+        out: Path = self.config.out
+        return out.parent / f"{out.stem}-fit"
+
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer of the configuration, with files, progress and precision filled in."""
+        settings: dict[str, Any] = {**self.config_init.trainer, **kwargs}
+        on_terminal = sys.stdout.isatty()
+        given = settings["callbacks"] or []
+        callbacks = [
+            *(given if isinstance(given, list) else [given]),
+            SaveLora(self.config.out),
+            ModelCheckpoint(
+                self.folder, every_n_train_steps=self.config.save_every, save_last=True, save_top_k=0, enable_version_counter=False
+            ),
+            RichProgressBar() if on_terminal else PlainProgress(),
+        ]
+        if settings["precision"] is None:
+            settings["precision"] = _trainer_precision(settings["accelerator"])
+        if settings["logger"] is False:
+            settings["logger"] = CSVLogger(self.folder.parent, name="", version=self.folder.name)
+        settings["default_root_dir"] = settings["default_root_dir"] or self.folder
+        return Trainer(**{**settings, "callbacks": callbacks, "enable_progress_bar": on_terminal})
 
 
 def fit(argv: Sequence[str]) -> None:
@@ -44,6 +73,7 @@ def fit(argv: Sequence[str]) -> None:
     Raises:
         SettingError: If there is nothing to resume from.
         NumericsError: If the loss is NaN.
+        KeyboardInterrupt: When it was stopped by hand; the LoRA file then holds what was learned.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     _quiet()
@@ -57,36 +87,19 @@ def fit(argv: Sequence[str]) -> None:
             "accelerator": "auto", "devices": 1, "max_steps": 400, "gradient_clip_val": 1.0, "precision": None,
             "enable_model_summary": False, "enable_checkpointing": True, "log_every_n_steps": 5, "logger": False,
         },
-        parser_kwargs={"description": "Train a LoRA on a folder of photos.", "prog": "synthaug fit"},
+        parser_kwargs={"description": "Train a LoRA on a folder of photos.", "prog": "synthaug fit", "allow_abbrev": False},
         seed_everything_default=0,
     )  # fmt: skip
-    out: Path = cli.config.out
-    folder = out.parent / f"{out.stem}-fit"
-    last = folder / "last.ckpt"
+    out, last = cli.config.out, cli.folder / "last.ckpt"
     if cli.config.resume and not last.exists():
         raise SettingError(f"--resume needs the checkpoint of an earlier run, there is no {last}; leave --resume out to start anew")
-    trainer = _with_outputs(cli, out, folder)
-    trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=False)
-    if trainer.interrupted:
-        print(f"stopped at step {trainer.global_step}; {out} holds what was learned, go on with --resume true", flush=True)
-        raise KeyboardInterrupt
-    print(f"{out} written after {trainer.global_step} steps")
-
-
-def _with_outputs(cli: FitCLI, out: Path, folder: Path) -> Trainer:
-    """The trainer of the configuration, with files, progress and precision filled in."""
-    settings: dict[str, Any] = dict(cli.config_init.trainer)
-    on_terminal = sys.stdout.isatty()
-    callbacks = list(settings.pop("callbacks") or [])
-    callbacks += [
-        SaveLora(out),
-        ModelCheckpoint(folder, every_n_train_steps=100, save_last=True, save_top_k=0, enable_version_counter=False),
-        RichProgressBar() if on_terminal else PlainProgress(),
-    ]
-    if settings["precision"] is None:
-        settings["precision"] = _trainer_precision(settings["accelerator"])
-    settings["logger"] = CSVLogger(out.parent, name="", version=folder.name) if settings["logger"] is False else settings["logger"]
-    return Trainer(**{**settings, "callbacks": callbacks, "enable_progress_bar": on_terminal})
+    started = time.perf_counter()
+    try:
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=last if cli.config.resume else None, weights_only=False)
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        print(f"stopped at step {cli.trainer.global_step}; {out} holds what was learned, go on with --resume true", flush=True)
+        raise KeyboardInterrupt from None
+    print(f"{out} written after {cli.trainer.global_step} steps, {time.perf_counter() - started:.1f} s")
 
 
 def _trainer_precision(accelerator: str) -> str:
@@ -99,8 +112,15 @@ def _trainer_precision(accelerator: str) -> str:
 
 def _quiet() -> None:
     """Keep Lightning's advertisements and its advice for other people's runs out of the output."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for text in (".*does not have many workers.*", ".*isinstance.treespec, LeafSpec.*", ".*Checkpoint directory.*exists.*"):
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for text in (
+        ".*does not have many workers.*",
+        ".*isinstance.treespec, LeafSpec.*",
+        ".*Checkpoint directory.*exists.*",
+        ".*logs directory.*exists.*",
+        "LightningCLI's args parameter.*",
+        "Be aware that when using .ckpt_path.*",  # another --save_every is no reason to worry
+        "Found .* in eval mode.*",  # the frozen base is meant to be in eval mode
+    ):
         warnings.filterwarnings("ignore", text)
-
-

@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from synthaug.cli import main
+from synthaug.errors import NumericsError
+from synthaug.lora.file import LoraFile
+from synthaug.photos.folder import read_folder
+from synthaug.training import PhotoData, SaveLora
+from synthaug.training.run import fit
+
+
+def options(base: Path, folder: Path, out: Path, *more: str, steps: int = 4) -> list[str]:
+    return [
+        "--model.base", str(base), "--data.photos", str(folder), "--data.batch_size", "2", "--model.shape.rank", "2",
+        "--trainer.accelerator", "cpu", "--trainer.max_steps", str(steps), "--trainer.precision", "32-true", "--out", str(out), *more,
+    ]  # fmt: skip
+
+
+def test_fit_writes_a_file_that_says_everything(photo_folder, tiny_base, tmp_path):
+    folder, out = photo_folder(5), tmp_path / "iriko.safetensors"
+
+    fit(options(tiny_base, folder, out))
+
+    file = LoraFile.read(out)
+    assert (file.base, file.caption, file.size, file.rank) == (str(tiny_base), "a photo of iriko", (32, 32), 2)
+    assert {photo.sha256 for photo in file.photos} == {photo.sha256 for photo in read_folder(folder, trigger="x").photos}
+    assert file.metadata["ss_steps"] == "4"
+    assert file.metadata["ss_network_module"] == "networks.lora"
+    assert json.loads(file.metadata["ss_tag_frequency"]) == {"photos": {"a photo of iriko": 5}}
+
+
+def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(photo_folder, tiny_base, tmp_path, monkeypatch):
+    folder = photo_folder(5)
+    fit(options(tiny_base, folder, tmp_path / "whole.safetensors"))
+
+    whole_batch = PhotoData.batch
+
+    def until_two(self, step):
+        if step == 2:
+            raise NumericsError("the lights went out")
+        return whole_batch(self, step)
+
+    monkeypatch.setattr(PhotoData, "batch", until_two)
+    with pytest.raises(NumericsError, match="the lights went out"):
+        fit(options(tiny_base, folder, tmp_path / "cut.safetensors", "--save_every", "1"))
+    monkeypatch.undo()
+    fit(options(tiny_base, folder, tmp_path / "cut.safetensors", "--resume", "true"))
+
+    whole, cut = (LoraFile.read(tmp_path / f"{name}.safetensors") for name in ("whole", "cut"))
+    assert all(torch.equal(whole.layers[name].up, cut.layers[name].up) for name in whole.layers)
+    assert cut.metadata["ss_steps"] == "4"
+
+
+def test_resuming_without_a_checkpoint_is_a_sentence_and_exit_1(photo_folder, tiny_base, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *options(tiny_base, photo_folder(5), tmp_path / "new.safetensors", "--resume", "true")])
+
+    assert ended.value.code == 1
+    assert "--resume needs the checkpoint of an earlier run" in capsys.readouterr().err
+
+
+def test_ctrl_c_writes_what_was_learned_and_says_how_to_go_on(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
+    def pressed(self, trainer, *_):
+        if trainer.global_step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(SaveLora, "on_train_batch_end", pressed, raising=False)
+    out = tmp_path / "iriko.safetensors"
+
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *options(tiny_base, photo_folder(5), out, steps=50)])
+
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    assert "go on with --resume true" in said.out
+    assert LoraFile.read(out).metadata["ss_steps"] == "2"
+
+
+def test_a_wrong_option_ends_with_usage_and_exit_2(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", "--model.learning_rat", "1", "--data.photos", str(tmp_path)])
+
+    assert ended.value.code == 2
+    assert "learning_rat" in capsys.readouterr().err
+
+
+def test_sample_grids_are_drawn_from_the_file_and_the_interim_file_goes(photo_folder, tiny_base, tmp_path):
+    folder = tmp_path / "grids"
+    grids = ["--trainer.callbacks+=synthaug.training.SampleGrid", "--trainer.callbacks.preview=synthaug.generation.Preview"]
+    grids += ["--trainer.callbacks.preview.init_args.count=4", "--trainer.callbacks.preview.init_args.steps=2"]
+    grids += ["--trainer.callbacks.every_n_steps=2", f"--trainer.callbacks.folder={folder}"]
+
+    fit(options(tiny_base, photo_folder(5), tmp_path / "iriko.safetensors", *grids))
+
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000002.png", "step-000004.png"]
