@@ -64,8 +64,8 @@ class DecoderPretraining(LightningModule):
     ) -> None:
         super().__init__()
         self.autoencoder = autoencoder
-        self.autoencoder.encoder.requires_grad_(False)
-        self.autoencoder.quant_conv.requires_grad_(False)
+        self.autoencoder.encoder.requires_grad_(requires_grad=False)
+        self.autoencoder.quant_conv.requires_grad_(requires_grad=False)
         self.learning_rate, self.total_steps, self.latent_noise = learning_rate, total_steps, latent_noise
 
     @override

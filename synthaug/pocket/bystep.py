@@ -51,4 +51,4 @@ class ByStep(LightningDataModule):
 
     @override
     def val_dataloader(self) -> DataLoader[Any]:
-        return DataLoader([self._held_out], batch_size=None)
+        return DataLoader([self._held_out], batch_size=None)  # type: ignore[arg-type]  # a list is a map-style data set

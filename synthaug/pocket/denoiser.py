@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,23 +34,34 @@ class LatentBatches:
         folder: Holds ``latents.npy``, float16 (N, C, h, w), and ``tokens.npy``, int16 (N, K, 77).
         tokenizer: Spells the captions that get a strange word.
         captions: K captions for each picture.
+        weights: How often each picture is drawn against the others; equally often when left out.
         batch_size: Pictures in a batch.
         blank: Share of pictures without a caption, for guidance.
         strange: Share of captions with a made-up word in them.
     """
 
     def __init__(
-        self, folder: Path, tokenizer: CLIPTokenizer, captions: list[list[str]], *, batch_size: int, blank: float = 0.1, strange: float = 0.06
+        self,
+        folder: Path,
+        tokenizer: CLIPTokenizer,
+        captions: list[list[str]],
+        *,
+        weights: Sequence[float] | None = None,
+        batch_size: int,
+        blank: float = 0.1,
+        strange: float = 0.06,
     ) -> None:
         self._latents = np.load(folder / "latents.npy", mmap_mode="r")
         self._tokens = np.load(folder / "tokens.npy", mmap_mode="r")
         self._captions, self._tokenizer = captions, tokenizer
+        shares = np.cumsum(np.ones(len(captions)) if weights is None else np.asarray(weights))[:-KEPT_BACK]
+        self._shares = shares / shares[-1]
         self._batch_size, self._blank, self._strange = batch_size, blank, strange
         self._empty = np.asarray(self._spell([""])[0], np.int64)
 
     def __call__(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Latents float32 (B, C, h, w) and token ids int64 (B, 77)."""
-        rows = rng.integers(0, len(self._latents) - KEPT_BACK, self._batch_size)
+        rows = np.searchsorted(self._shares, rng.random(self._batch_size), side="right")
         which = rng.integers(0, self._tokens.shape[1], self._batch_size)
         tokens = self._tokens[rows, which].astype(np.int64)
         draw = rng.random(self._batch_size)
@@ -124,7 +136,7 @@ class DenoiserPretraining(LightningModule):
         alpha, sigma = self.alpha[t], self.sigma[t]
         error = (self(noised(x, eps, alpha, sigma), t, tokens).float() - eps).square().flatten(1).mean(1)
         weight = min_snr_weight((alpha / sigma) ** 2, "epsilon", gamma=self.snr_gamma)
-        loss = (weight * error).mean() / weight.mean()
+        loss: Tensor = (weight * error).mean() / weight.mean()
         self.log("train/loss", loss)
         return loss
 

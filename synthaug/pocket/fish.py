@@ -51,7 +51,7 @@ class FishKind:
     """Length of the head over the fish's length, 0.2 to 0.4."""
 
 
-KINDS: dict[str, dict[str, object]] = {
+KINDS: dict[str, dict[str, tuple[float, float, float]]] = {
     "silver": {"back": (0.34, 0.38, 0.44), "flank": (0.66, 0.69, 0.72), "belly": (0.88, 0.88, 0.86)},
     "blue": {"back": (0.10, 0.20, 0.42), "flank": (0.35, 0.50, 0.66), "belly": (0.86, 0.88, 0.88)},
     "green": {"back": (0.16, 0.28, 0.16), "flank": (0.42, 0.52, 0.34), "belly": (0.85, 0.84, 0.70)},

@@ -99,7 +99,8 @@ def dent(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     x, y = grid(spot_size(layer))
     inside = smooth(-0.3 * spot[2], 0.9 * spot[2], blob(x, y, spot, rng, 0.15))
     depth = float(rng.uniform(0.35, 0.6)) * spot[2]
-    return replace(layer, albedo=layer.albedo * (1 - 0.25 * inside)[..., None], height=layer.height - depth * inside), smooth(0.1, 0.5, inside)
+    dipped = replace(layer, albedo=layer.albedo * (1 - 0.25 * inside)[..., None], height=layer.height - depth * inside)
+    return dipped, smooth(0.1, 0.5, inside)
 
 
 def missing_part(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:

@@ -42,13 +42,13 @@ class Pose:
 
 def edge(distance: Plane, pixel: float) -> Plane:
     """Opacity of a shape from its signed distance: a ramp one and a half pixels wide."""
-    return np.clip(distance / (1.5 * pixel) + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(distance / (1.5 * pixel) + 0.5, 0, 1), np.float32)
 
 
 def dome(distance: Plane, width: float) -> Plane:
     """Quarter-round profile: 0 at the edge, 1 from ``width`` inwards."""
     t = np.clip(distance / width, 0, 1)
-    return np.sqrt(np.clip(1 - (1 - t) ** 2, 0, 1)).astype(np.float32)
+    return np.asarray(np.sqrt(np.clip(1 - (1 - t) ** 2, 0, 1)), np.float32)
 
 
 def disc(x: Plane, y: Plane, radius: float) -> Plane:

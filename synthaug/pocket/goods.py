@@ -143,10 +143,8 @@ def draw_button(pose: Pose, colour: str, rng: Rng, size: int) -> Layer:
     x, y = pose.local(size)
     radius = np.hypot(x, y).astype(np.float32)
     plate = disc(x, y, 0.95)
-    if rng.random() < 0.7:
-        holes = np.hypot(np.abs(x) - 0.2, np.abs(y) - 0.2) - 0.11
-    else:
-        holes = np.hypot(np.abs(x) - 0.22, y) - 0.12
+    four = rng.random() < 0.7
+    holes = np.hypot(np.abs(x) - 0.2, np.abs(y) - 0.2) - 0.11 if four else np.hypot(np.abs(x) - 0.22, y) - 0.12
     rim = smooth(0.62, 0.72, radius) * 0.08
     return Layer(
         cover=edge(np.minimum(plate, holes.astype(np.float32)), pose.pixel(size)),

@@ -100,8 +100,8 @@ def start_encoder(model: AutoencoderKL, code: dict[str, Tensor]) -> None:
 
 
 def _zero(layer: nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    for weight in layer.parameters():
+        nn.init.zeros_(weight)
 
 
 def _pass_through(layer: nn.Conv2d) -> None:
@@ -139,6 +139,7 @@ def _third_step(basis: Tensor, middle: Tensor) -> Tensor:
 def _pairs(layer: nn.Conv2d, channels: int, groups: int) -> None:
     """Spread (a, -a) of every latent channel and one (K, -K) over the groups of the last normalisation."""
     _zero(layer)
+    assert layer.bias is not None
     width, each = layer.out_channels // groups, -(-channels // groups)
     for c in range(channels):
         slot = (c // each) * width + 2 * (c % each)

@@ -37,7 +37,10 @@ def build_autoencoder() -> AutoencoderKL:
 
 
 def build_denoiser() -> UNet2DConditionModel:
-    """A UNet of two sizes: convolutions alone at 16 x 16, attention to itself and to the text at 8 x 8."""
+    """A UNet of two sizes: convolutions alone at 16 x 16, attention to itself and to the text at 8 x 8.
+
+    The pooled text is added to the time embedding, so that the convolutions at 16 x 16 hear of it too.
+    """
     model = UNet2DConditionModel(
         sample_size=16,
         in_channels=LATENT_CHANNELS,
@@ -49,6 +52,8 @@ def build_denoiser() -> UNet2DConditionModel:
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
         norm_num_groups=16,
+        addition_embed_type="text",
+        addition_embed_type_num_heads=4,
     )
     _start_blocks_as_identity(model)
     return model
@@ -93,5 +98,7 @@ def _start_blocks_as_identity(model: nn.Module) -> None:
     """
     for module in model.modules():
         if type(module).__name__ == "ResnetBlock2D":
-            nn.init.zeros_(module.conv2.weight)
-            nn.init.zeros_(module.conv2.bias)
+            last = module.conv2
+            assert isinstance(last, nn.Conv2d)
+            for weight in last.parameters():
+                nn.init.zeros_(weight)

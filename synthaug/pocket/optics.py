@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating[Any]]
 Rng = np.random.Generator
 
 __all__ = [
@@ -98,7 +99,7 @@ def grid(size: int) -> tuple[Plane, Plane]:
 
 def smooth(low: float, high: float, value: Plane) -> Plane:
     """Hermite step from 0 at ``low`` to 1 at ``high``; works downwards too when low > high."""
-    t = np.clip((value - low) / (high - low), 0, 1)
+    t: Plane = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 

@@ -28,9 +28,7 @@ class MuonAndAdamW(Optimizer):
         weight_decay: Decoupled, per step times ``lr``.
     """
 
-    def __init__(
-        self, parameters: Iterable[tuple[str, nn.Parameter]], *, lr: float, small_lr: float, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, parameters: Iterable[tuple[str, nn.Parameter]], *, lr: float, small_lr: float, weight_decay: float = 0.0) -> None:
         weights = [(name, p) for name, p in parameters if p.requires_grad]
         super().__init__([p for _, p in weights], {"lr": lr})
         self._small_share = small_lr / lr
@@ -56,7 +54,7 @@ class MuonAndAdamW(Optimizer):
             view.grad = None if weight.grad is None else _as_matrix(weight.grad.contiguous(memory_format=_format(weight)))
         for inner, share in ((self._muon, 1.0), (self._adamw, self._small_share)):
             inner.param_groups[0]["lr"] = self.param_groups[0]["lr"] * share
-            inner.step()
+            inner.step()  # type: ignore[no-untyped-call]  # torch leaves Muon's step without types
         return loss
 
     @override

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from synthaug.pocket.scenes import caption_of, random_scene, render
+from synthaug.pocket.captions import caption_of
+from synthaug.pocket.scenes import random_scene, render
 from synthaug.seeds import seed_for
 
 __all__ = ["PART", "PictureSet", "render_part", "render_set"]

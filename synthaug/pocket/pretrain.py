@@ -32,6 +32,9 @@ __all__ = ["export", "main"]
 SHARE = 0.35
 """How much of its loudness a latent channel keeps, see :func:`fit_linear_code`."""
 
+FISH = 2.0
+"""How often a picture with fish is drawn against the others: what the demo's LoRA builds on."""
+
 
 def prepare(folder: Path, *, count: int, seed: int, workers: int) -> PictureSet:
     """Render the pictures, learn the words, fit the linear code, encode everything; what is there is kept."""
@@ -87,7 +90,8 @@ def denoiser_stage(folder: Path, pictures: PictureSet, args: argparse.Namespace)
     tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     module = denoiser_module(tokenizer, args.steps)
     captions = [facts["captions"] for facts in pictures.facts]
-    batches = LatentBatches(folder, tokenizer, captions, batch_size=args.batch_size)
+    weights = [FISH if facts["thing"] == "fish" else 1.0 for facts in pictures.facts]
+    batches = LatentBatches(folder, tokenizer, captions, weights=weights, batch_size=args.batch_size)
     feed = ByStep(batches, seed=args.seed, held_out=batches.held_out(512))
     train(module, feed, folder / "denoiser", steps=args.steps, every=250, ema=0.999)
     return module

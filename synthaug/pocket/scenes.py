@@ -1,7 +1,7 @@
-"""A scene: what lies where, under which light, how it reads as a caption, and how it looks.
+"""A scene: what lies where, under which light, and how it looks.
 
-:func:`random_scene` draws the facts, :func:`caption_of` puts them into words, :func:`render` paints
-them. All three are pure functions of their seeds. Iriko is not among the scenes.
+:func:`random_scene` draws the facts, :func:`render` paints them, :func:`synthaug.pocket.captions.caption_of`
+puts them into words. All three are pure functions of their seeds. Iriko is not among the scenes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from synthaug.pocket.grounds import GROUNDS, draw_ground
 from synthaug.pocket.optics import Layer, Light, Plane, Rng, cast_shadow, grid, mix, photograph, shade, smooth
 from synthaug.seeds import seed_for
 
-__all__ = ["OBJECTS", "Picture", "Scene", "Thing", "caption_of", "random_scene", "render"]
+__all__ = ["OBJECTS", "Picture", "Scene", "Thing", "random_scene", "render"]
 
 Draw = Callable[[Pose, str, Rng, int], Layer]
 
@@ -59,7 +59,13 @@ class Thing:
 _STEELS = ("steel", "brass", "copper", "black")
 OBJECTS: dict[str, Thing] = {
     "fish": Thing(
-        draw=_fish, colours=tuple(KINDS), plural="fish", weight=5.0, thickness=0.2, scale=(0.35, 0.92), pointed=True,
+        draw=_fish,
+        colours=tuple(KINDS),
+        plural="fish",
+        weight=5.0,
+        thickness=0.2,
+        scale=(0.35, 0.92),
+        pointed=True,
         flaws=("scratch", "stain", "hole", "missing part"),
     ),
     "screw": Thing(draw=hardware.draw_screw, colours=_STEELS, plural="screws", thickness=0.25, scale=(0.25, 0.85), pointed=True),
@@ -68,26 +74,45 @@ OBJECTS: dict[str, Thing] = {
     "gear": Thing(draw=hardware.draw_gear, colours=_STEELS, plural="gears", scale=(0.25, 0.75)),
     "coin": Thing(draw=hardware.draw_coin, colours=("silver", "gold", "copper"), plural="coins", thickness=0.12, scale=(0.15, 0.6)),
     "capsule": Thing(
-        draw=goods.draw_capsule, colours=("red", "blue", "green", "yellow", "white", "orange"), plural="capsules",
-        thickness=0.4, scale=(0.2, 0.7), pointed=True,
+        draw=goods.draw_capsule,
+        colours=("red", "blue", "green", "yellow", "white", "orange"),
+        plural="capsules",
+        thickness=0.4,
+        scale=(0.2, 0.7),
+        pointed=True,
     ),
     "tablet": Thing(draw=goods.draw_tablet, colours=("white", "pink", "yellow", "blue"), plural="tablets", scale=(0.12, 0.5)),
     "leaf": Thing(
-        draw=goods.draw_leaf, colours=("green", "yellow", "brown", "red", "orange"), plural="leaves", thickness=0.08,
-        scale=(0.35, 0.9), pointed=True, flaws=("stain", "hole", "missing part"),
+        draw=goods.draw_leaf,
+        colours=("green", "yellow", "brown", "red", "orange"),
+        plural="leaves",
+        thickness=0.08,
+        scale=(0.35, 0.9),
+        pointed=True,
+        flaws=("stain", "hole", "missing part"),
     ),
     "biscuit": Thing(draw=goods.draw_biscuit, colours=("golden", "brown"), plural="biscuits", scale=(0.25, 0.75)),
     "almond": Thing(draw=goods.draw_almond, colours=("brown",), plural="almonds", thickness=0.35, scale=(0.2, 0.6), pointed=True),
     "button": Thing(
-        draw=goods.draw_button, colours=("white", "black", "red", "blue", "green", "yellow", "brown"), plural="buttons",
+        draw=goods.draw_button,
+        colours=("white", "black", "red", "blue", "green", "yellow", "brown"),
+        plural="buttons",
         scale=(0.15, 0.55),
     ),
     "bottle": Thing(
-        draw=goods.draw_bottle, colours=("green", "brown", "blue", "white", "red"), plural="bottles", thickness=0.35,
-        scale=(0.45, 0.92), pointed=True,
+        draw=goods.draw_bottle,
+        colours=("green", "brown", "blue", "white", "red"),
+        plural="bottles",
+        thickness=0.35,
+        scale=(0.45, 0.92),
+        pointed=True,
     ),
     "board": Thing(
-        draw=goods.draw_board, colours=("green", "blue", "red", "black"), plural="boards", thickness=0.08, scale=(0.4, 0.85),
+        draw=goods.draw_board,
+        colours=("green", "blue", "red", "black"),
+        plural="boards",
+        thickness=0.08,
+        scale=(0.4, 0.85),
     ),
 }
 
@@ -187,73 +212,6 @@ def random_scene(seed: int) -> Scene:
     )
 
 
-_ARROWS = ("right", "lower right", "down", "lower left", "left", "upper left", "up", "upper right")
-_COUNTS = ("no", "a", "two", "three", "four")
-
-
-def caption_of(scene: Scene, seed: int) -> str:
-    """Put a scene into words, leaving out a random part of what could be said.
-
-    Example:
-        >>> caption_of(random_scene(3), 0) == caption_of(random_scene(3), 0)
-        True
-    """
-    rng = np.random.default_rng(seed_for(seed, "caption"))
-
-    def say(chance: float) -> bool:
-        return bool(rng.random() < chance)
-
-    ground = f"{scene.ground_colour} {scene.ground}" if say(0.75) else scene.ground
-    flaw = f" with a {scene.flaw}" if scene.flaw else ""
-    if scene.thing is None:
-        words = [f"{ground}{flaw}"]
-    else:
-        words = [_noun_phrase(scene, say) + flaw + (f" on {ground}" if say(0.88) else "")]
-        if len(scene.poses) == 1:
-            words += _place(scene, say)
-    words += _lighting(scene.light, say)
-    return ("a photo of " if say(0.6) else "") + ", ".join(words)
-
-
-def _noun_phrase(scene: Scene, say: Callable[[float], bool]) -> str:
-    """``a small red fish`` or ``three screws``."""
-    thing = OBJECTS[scene.thing or ""]
-    scale = scene.poses[0].scale
-    low, high = thing.scale
-    parts = [_COUNTS[len(scene.poses)]]
-    if len(scene.poses) == 1 and say(0.5):
-        parts += ["small"] if scale < low + 0.25 * (high - low) else ["large"] if scale > low + 0.75 * (high - low) else []
-    if say(0.75):
-        parts.append(scene.colour)
-    parts.append(str(scene.thing) if len(scene.poses) == 1 else thing.plural)
-    return " ".join(parts).replace("a orange", "an orange").replace("a almond", "an almond")
-
-
-def _place(scene: Scene, say: Callable[[float], bool]) -> list[str]:
-    """Direction and position of a single object."""
-    pose, words = scene.poses[0], []
-    if OBJECTS[scene.thing or ""].pointed and say(0.6):
-        words.append("pointing " + _ARROWS[round(pose.angle / (np.pi / 4)) % 8])
-    x, y = pose.centre
-    if say(0.5):
-        row = "top" if y < -0.22 else "bottom" if y > 0.22 else ""
-        col = "left" if x < -0.22 else "right" if x > 0.22 else ""
-        words.append(f"at the {f'{row} {col}'.strip()}" if row or col else "in the center")
-    return words
-
-
-def _lighting(light: Light, say: Callable[[float], bool]) -> list[str]:
-    """What is worth saying about the light."""
-    words = []
-    if say(0.3):
-        words.append("hard shadow" if light.softness < 0.025 else "soft shadow")
-    if say(0.5) and abs(np.log(light.exposure) - MEAN_EXPOSURE) > 0.2:
-        words.append("bright light" if np.log(light.exposure) > MEAN_EXPOSURE else "dim light")
-    if say(0.5) and abs(light.tint[0] - 1) > 0.06:
-        words.append("warm light" if light.tint[0] > 1 else "cool light")
-    return words
-
-
 def render(scene: Scene, seed: int, size: int = 128) -> Picture:
     """Paint a scene.
 
@@ -283,7 +241,10 @@ def render(scene: Scene, seed: int, size: int = 128) -> Picture:
     colour = compose(ground, layers, scene, np.ones((fine, fine), np.float32))
     covers = np.max([layer.cover for layer in layers], axis=0) if layers else np.zeros((fine, fine), np.float32)
     pixels = photograph(
-        colour, scene.light, rng, size,
+        colour,
+        scene.light,
+        rng,
+        size,
         defocus=float(rng.uniform(0.5, 1.2)) if rng.random() < 0.2 else 0.0,
         noise=float(rng.uniform(0.0, 0.03)),
         jpeg=int(rng.integers(60, 96)) if rng.random() < 0.4 else 0,

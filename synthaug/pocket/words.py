@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
 
 __all__ = ["strange_word", "train_tokenizer"]
@@ -24,7 +24,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path, *, merges: int = 500)
     learner = Tokenizer(models.BPE(end_of_word_suffix="</w>", continuing_subword_prefix=""))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     learner.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(_regex(), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [pre_tokenizers.Split(Regex(SPLIT), "removed", invert=True), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     learner.train_from_iterator(
@@ -42,12 +42,6 @@ def train_tokenizer(captions: Iterable[str], folder: Path, *, merges: int = 500)
     settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 77, **special}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))
     return CLIPTokenizer.from_pretrained(folder)
-
-
-def _regex() -> object:
-    from tokenizers import Regex
-
-    return Regex(SPLIT)
 
 
 def strange_word(rng: np.random.Generator) -> str:
