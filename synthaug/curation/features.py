@@ -124,8 +124,8 @@ def _largest_part(mask: Tensor) -> Tensor:
         if torch.equal(spread, labels):
             break
         labels = spread
-    names, counts = labels[mask > 0].unique(return_counts=True)
-    return (labels == names[counts.argmax()]).float() * mask if len(names) else mask
+    sizes = torch.bincount(labels[mask > 0].long())
+    return (labels == sizes.argmax()).float() * mask if len(sizes) else mask
 
 
 def _thing(picture: Tensor) -> tuple[Tensor, Tensor]:

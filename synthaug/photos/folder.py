@@ -9,14 +9,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from synthaug.errors import PhotoFolderError, UnusableFileError
+from synthaug.errors import PhotoFolderError, SettingError, UnusableFileError
 from synthaug.pixels import SUFFIXES, digest, framed, read_image
 from synthaug.records import Photo
+from synthaug.seeds import seed_for
 from synthaug.templates import fill
 
-__all__ = ["FEWEST", "PhotoFolder", "load_pictures", "read_folder"]
+__all__ = ["FEWEST", "PhotoFolder", "load_pictures", "read_caption", "read_folder"]
 
 log = logging.getLogger(__name__)
+OTHERS = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".cr2", ".nef", ".arw")
+"""File names of pictures that are not read; they are named and counted instead of overlooked."""
+
 FEWEST = 5
 """Fewer photos than this teach a LoRA nothing but themselves."""
 
@@ -38,12 +42,18 @@ class PhotoFolder:
 
 
 def read_folder(
-    folder: Path | str, *, caption: str = "a photo of {trigger}", trigger: str = "", group: str = "", fewest: int = FEWEST
+    folder: Path | str,
+    *,
+    caption: str = "a photo of {trigger}",
+    trigger: str = "",
+    group: str = "",
+    masks: Path | None = None,
+    fewest: int = FEWEST,
 ) -> PhotoFolder:
     """Look through a folder of photos; sub-folders are left out, EXIF (GPS too) is left behind.
 
     A photo's caption is the first line of the text file beside it (``photo.txt`` or ``photo.caption``),
-    or else the template. A picture in a sub-folder ``mask`` with the photo's name is its mask.
+    or else the template. A picture with the photo's name in the folder of masks is its mask.
 
     Args:
         folder: Where the photos lie.
@@ -51,6 +61,7 @@ def read_folder(
         trigger: The word that will bring out what is learned.
         group: How to find a photo's group in its file name: ``"-1"`` cuts off the last part after an
             underscore, ``"-2"`` the last two, and so on; "" puts every photo in a group of its own.
+        masks: Folder of masks; the sub-folder ``mask`` when left out.
         fewest: Refuse folders with fewer usable photos.
 
     Returns:
@@ -58,26 +69,32 @@ def read_folder(
 
     Raises:
         PhotoFolderError: If there is no folder, no photo, too few can be used, or a caption is empty.
-        SettingError: If the template has an unknown placeholder.
+        SettingError: If the template has an unknown placeholder, or the group rule is no number.
+
+    Example:
+        >>> read_folder("/no/such/folder")
+        Traceback (most recent call last):
+        ...
+        synthaug.errors.PhotoFolderError: there is no folder /no/such/folder; give the folder your photos lie in
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise PhotoFolderError(f"there is no folder {folder}; give the folder your photos lie in")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+    if masks is not None and not masks.is_dir():
+        raise PhotoFolderError(f"there is no folder {masks}; give the folder the masks lie in, or leave it out")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (*SUFFIXES, *OTHERS) and not path.name.startswith("."))
     if not files:
         raise PhotoFolderError(f"{folder} holds no photo ({', '.join(SUFFIXES)}); put at least {fewest} there, 20 are better")
     photos, skipped = [], []
     for path in files:
         try:
-            text = _caption(path, fill(caption, {"trigger": trigger}))
-            image = read_image(path)
+            image = _read(path)
         except UnusableFileError as error:
             log.warning("skipped %s: %s", path.name, error)
             skipped.append((path, str(error)))
             continue
-        photos.append(
-            Photo(path=path, caption=text, sha256=digest(image), group=_group(path, group), mask=_mask(path))
-        )
+        text = _caption(path, caption, trigger)
+        photos.append(Photo(path=path, caption=text, sha256=digest(image), group=_group(path, group), mask=_mask(path, masks)))
     if len(photos) < fewest:
         lost = f"; {len(skipped)} more could not be used, the first: {skipped[0][1]}" if skipped else ""
         raise PhotoFolderError(f"at least {fewest} usable photos are needed, {folder} holds {len(photos)}{lost}; add photos, 20 are better")
@@ -91,8 +108,14 @@ def load_pictures(photos: tuple[Photo, ...], size: tuple[int, int]) -> Tensor:
     return torch.stack([framed(read_image(photo.path), size) for photo in photos])
 
 
-def _caption(path: Path, otherwise: str) -> str:
-    """First line of the caption file beside a photo.
+def _read(path: Path) -> Tensor:
+    if path.suffix.lower() in OTHERS:
+        raise UnusableFileError(f"{path} is of a kind that is not read; export it as JPEG, PNG, WebP, BMP or TIFF")
+    return read_image(path)
+
+
+def _caption(path: Path, template: str, trigger: str) -> str:
+    """First line of the caption file beside a photo, or the template.
 
     Raises:
         PhotoFolderError: If the file is there but says nothing, or there is neither file nor template.
@@ -100,20 +123,38 @@ def _caption(path: Path, otherwise: str) -> str:
     for suffix in (".txt", ".caption"):
         beside = path.with_suffix(suffix)
         if beside.is_file():
-            lines = beside.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            if not lines:
-                raise PhotoFolderError(f"the caption file {beside} is empty; write what {path.name} shows, or delete the file")
-            return lines[0].strip()
-    if not otherwise:
+            return read_caption(beside)
+    if "{trigger}" in template and not trigger:
+        raise PhotoFolderError(f"{path.name} has no caption, and the template {template!r} needs a trigger word; give one, such as iriko")
+    text = fill(template, {"trigger": trigger}, seed=seed_for(0, "caption", path.stem))
+    if not text:
         raise PhotoFolderError(f"{path.name} has no caption; write {path.stem}.txt beside it or give a caption template")
-    return otherwise
+    return text
+
+
+def read_caption(path: Path) -> str:
+    """First line of a caption file.
+
+    Raises:
+        PhotoFolderError: If it says nothing or is not UTF-8.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
+    except UnicodeDecodeError:
+        raise PhotoFolderError(f"a caption file must be UTF-8, {path} is not; save it again with that encoding") from None
+    if not lines:
+        raise PhotoFolderError(f"the caption file {path} is empty; write what the photo shows, or delete the file")
+    return lines[0].strip()
 
 
 def _group(path: Path, rule: str) -> str:
-    cut = int(rule) if rule else 0
-    return "_".join(path.stem.split("_")[:cut]) if cut else path.stem
+    try:
+        cut = int(rule) if rule else 0
+    except ValueError:
+        raise SettingError(f'a group rule is how many parts to cut off a file name, such as "-1", got {rule!r}') from None
+    return "_".join(path.stem.split("_")[:cut]) or path.stem
 
 
-def _mask(path: Path) -> Path | None:
-    found = [path.parent / "mask" / f"{path.stem}{suffix}" for suffix in (".png", *SUFFIXES)]
+def _mask(path: Path, folder: Path | None) -> Path | None:
+    found = [(folder or path.parent / "mask") / f"{path.stem}{suffix}" for suffix in (".png", *SUFFIXES)]
     return next((mask for mask in found if mask.is_file()), None)
