@@ -84,6 +84,5 @@ def _call(command: str, function: Callable[..., Any], words: list[str]) -> None:
 def _usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        ["usage: synthaug COMMAND [options]", "", *lines, "", "synthaug COMMAND --help lists a command's options; each takes --config FILE.yaml"]
-    )
+    last = "synthaug COMMAND --help lists a command's options; each takes --config FILE.yaml"
+    return "\n".join(["usage: synthaug COMMAND [options]", "", *lines, "", last])

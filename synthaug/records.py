@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -93,14 +94,18 @@ class Request:
     """Place in its plan."""
 
     def __post_init__(self) -> None:
-        _check(1 <= self.steps <= 1000, "steps must be 1 to 1000", self.steps, self)
-        _check(0 <= self.seed < 2**63, "seed must be 0 to 2**63 - 1", self.seed, self)
-        _check(0 < self.strength <= 1, "strength must be in (0, 1]; 0 would hand back the photo unchanged", self.strength, self)
-        _check(self.guidance >= 0, "guidance must not be negative", self.guidance, self)
-        _check(
-            len(self.size) == 2 and all(s >= 8 and s % 8 == 0 for s in self.size),
-            "size must be (height, width), each a multiple of 8", self.size, self,
-        )  # fmt: skip
+        rules = {
+            "steps must be 1 to 1000": (1 <= self.steps <= 1000, self.steps),
+            "seed must be 0 to 2**63 - 1": (0 <= self.seed < 2**63, self.seed),
+            "strength must be in (0, 1]; 0 would hand back the photo unchanged": (0 < self.strength <= 1, self.strength),
+            "guidance must be a number from 0 on": (0 <= self.guidance < math.inf, self.guidance),
+            "size must be (height, width), each a multiple of 8": (
+                len(self.size) == 2 and all(s >= 8 and s % 8 == 0 for s in self.size), self.size,
+            ),
+        }  # fmt: skip
+        for rule, (holds, value) in rules.items():
+            if not holds:
+                raise SettingError(f"{rule}, got {value!r} for prompt {self.prompt[:60]!r} (request {self.index})")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same for equal requests."""
@@ -111,16 +116,25 @@ class Request:
         """Undo :meth:`to_json`.
 
         Raises:
-            SettingError: If a field is unknown or has a value that cannot be used.
+            SettingError: If a field is unknown, is missing, or has a value that cannot be used.
+
+        Example:
+            >>> Request.from_json({"prompt": "a fish", "seed": 1, "step": 20})
+            Traceback (most recent call last):
+            ...
+            synthaug.errors.SettingError: unknown field of a request: step; choose from: guidance, ...
         """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise SettingError(f"unknown field of a request: {', '.join(unknown)}; choose from: {', '.join(sorted(known))}")
         plain = dict(data)
-        plain["loras"] = tuple(LoraUse(**use) for use in plain.get("loras", ()))
-        if "size" in plain:
-            plain["size"] = tuple(plain["size"])
-        return cls(**plain)
+        try:
+            plain["loras"] = tuple(LoraUse(**use) for use in plain.get("loras", ()))
+            if "size" in plain:
+                plain["size"] = tuple(plain["size"])
+            return cls(**plain)
+        except TypeError as error:  # a value of another kind, or none where there must be one
+            raise SettingError(f"a request needs a prompt, a seed and values of the right kind ({error}), got {data}") from error
 
     @property
     def digest(self) -> str:
@@ -160,8 +174,3 @@ class Sample:
 
     verdict: Verdict | None = None
     """None until it has been screened."""
-
-
-def _check(holds: bool, rule: str, value: object, request: Request) -> None:
-    if not holds:
-        raise SettingError(f"{rule}, got {value!r} for prompt {request.prompt[:60]!r} (request {request.index})")

@@ -39,7 +39,7 @@ def fill(template: str, values: Mapping[str, str], *, seed: int = 0) -> str:
     rng = random.Random(seed)  # noqa: S311  # choices of words, not secrets
 
     def replace(match: re.Match[str]) -> str:
-        inner = match.group(1)
+        inner: str = match.group(1)
         if "|" in inner:
             return rng.choice(inner.split("|"))
         if inner not in values:

@@ -1,1 +1,7 @@
-"""The papers: schedules, targets, weights, samplers, guidance. Torch only."""
+"""Formulas of the papers, torch only: schedule, objective, guidance."""
+
+from synthaug.diffusion.guidance import guided
+from synthaug.diffusion.objective import Target, min_snr_weight, noised, offset_noise, target_of, v_target
+from synthaug.diffusion.schedule import NoiseSchedule
+
+__all__ = ["NoiseSchedule", "Target", "guided", "min_snr_weight", "noised", "offset_noise", "target_of", "v_target"]

@@ -1,7 +1,8 @@
 """Drawing: a plan says what, a sampler draws it, a folder keeps it."""
 
+from synthaug.generation.base_check import check_base
 from synthaug.generation.plan import Plan
 from synthaug.generation.preview import Preview
 from synthaug.generation.sampler import Sampler
 
-__all__ = ["Plan", "Preview", "Sampler"]
+__all__ = ["Plan", "Preview", "Sampler", "check_base"]

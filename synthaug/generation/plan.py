@@ -100,30 +100,37 @@ class Plan:
         """Read a plan from YAML or JSON.
 
         Raises:
-            UnusableFileError: If the file cannot be read, or a field is unknown.
+            UnusableFileError: If the file cannot be read or holds no settings.
+            SettingError: If a field is unknown or of the wrong kind.
         """
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
             raise UnusableFileError(f"the plan {path} cannot be read ({error}); check the path and its YAML") from error
-        return cls.from_json(data if isinstance(data, dict) else {})
+        if not isinstance(data, dict):
+            raise UnusableFileError(f"the plan {path} must hold settings such as 'prompts: [a photo of iriko]', it holds {data!r:.60}")
+        return cls.from_json(data)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Plan:
         """Undo :meth:`to_json`.
 
         Raises:
-            SettingError: If a field is unknown.
+            SettingError: If a field is unknown or of the wrong kind.
         """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise SettingError(f"unknown field of a plan: {', '.join(unknown)}; choose from: {', '.join(sorted(known))}")
         plain = dict(data)
-        plain["prompts"] = tuple(plain.get("prompts", ()))
-        plain["loras"] = tuple(LoraUse(**use) for use in plain.get("loras", ()))
-        if "size" in plain:
-            plain["size"] = tuple(plain["size"])
-        return cls(**plain)
+        prompts, size, loras = plain.get("prompts", ()), plain.get("size", [128, 128]), plain.get("loras", ())
+        plain["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        if not isinstance(size, list | tuple):
+            raise SettingError(f"size must be [height, width], got {size!r}")
+        try:
+            plain["loras"] = tuple(LoraUse(**use) for use in loras)
+        except TypeError:
+            raise SettingError(f"each of loras must be {{path: FILE, weight: NUMBER}}, got {loras!r}") from None
+        return cls(**{**plain, "size": tuple(size)})
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same for equal plans."""

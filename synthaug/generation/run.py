@@ -102,8 +102,11 @@ def draw_into(
         How many images were drawn.
 
     Raises:
+        SettingError: If the batch size is below 1.
         OutputError: If the disk is full; what was drawn before is kept, and the next run goes on from there.
     """
+    if batch_size < 1:
+        raise SettingError(f"batch_size must be at least 1, got {batch_size}")
     missing = [request for request in plan if request not in manifest]
     hashes: dict[str, str] = {}
     done = 0

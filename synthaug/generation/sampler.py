@@ -12,17 +12,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug.diffusion.guidance import guided
-from synthaug.errors import SettingError
+from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation.schedulers import Scheduler, make_scheduler
 from synthaug.lora.file import LoraFile
 from synthaug.lora.layers import unfuse
-from synthaug.lora.naming import modules_by_name
+from synthaug.lora.naming import NetworkKind, modules_by_name
 from synthaug.models.load import Base, load_base
 from synthaug.models.numerics import PrecisionName, choose_precision, decode_latents
 from synthaug.pixels import framed, read_image, to_float, to_uint8
@@ -61,6 +62,7 @@ class Sampler:
         precision: ``"auto"`` looks at the card.
 
     Raises:
+        SettingError: If there is no such device.
         UnusableFileError: When drawing, if a LoRA cannot be used with this base.
         NumericsError: When drawing, if a network answers NaN that fp32 does not cure.
 
@@ -71,14 +73,14 @@ class Sampler:
 
     def __init__(self, base: str = "pocket", *, device: str = "auto", precision: PrecisionName = "auto") -> None:
         self.base_name = base
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = _device(device)
         self._precision_name: PrecisionName = precision
         self._forget()
 
     def _forget(self) -> None:
         self._base: Base | None = None
         self._texts: TextStates | None = None
-        self._worn: tuple[LoraUse, ...] = ()
+        self._worn: tuple[tuple[LoraUse, tuple[int, ...]], ...] = ()
         self._bare: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -135,22 +137,30 @@ class Sampler:
 
     def _wear(self, loras: tuple[LoraUse, ...]) -> None:
         """Fuse these LoRAs into the weights, after taking off the ones that are worn."""
-        if loras == self._worn:
+        wanted = tuple((use, _stamp(use.path)) for use in loras)
+        if wanted == self._worn:
             return
         base = self.base
         assert base.unet is not None
         assert base.text_encoder is not None
         assert self._texts is not None
-        modules = {**modules_by_name(base.unet, "unet"), **modules_by_name(base.text_encoder, "text_encoder")}
+        files = [LoraFile.read(use.path) for use in loras]
+        for file in files:
+            file.check_base(base.name, base.fingerprint)
+        networks: dict[NetworkKind, nn.Module] = {"unet": base.unet, "text_encoder": base.text_encoder}
+        modules = {name: module for kind, network in networks.items() for name, module in modules_by_name(network, kind).items()}
         unfuse(modules, self._bare)
         self._worn, self._bare = (), {}
-        for use in loras:
-            file = LoraFile.read(use.path)
-            file.check_base(base.name, base.fingerprint)
-            before = file.fuse_into({"unet": base.unet, "text_encoder": base.text_encoder}, use.weight)
-            self._bare = {**before, **self._bare}
-        self._worn = loras
-        self._texts.forget()
+        try:
+            for use, file in zip(loras, files, strict=True):
+                self._bare = {**file.fuse_into(networks, use.weight), **self._bare}
+        except UnusableFileError:
+            unfuse(modules, self._bare)  # the bare base again, not half a costume
+            self._bare = {}
+            raise
+        finally:
+            self._texts.forget()
+        self._worn = wanted
 
     @torch.inference_mode()
     def _draw(self, requests: list[Request], photos: Tensor | None) -> Tensor:
@@ -209,17 +219,18 @@ class Sampler:
             scheduler.set_timesteps(steps)
             generators = [torch.Generator().manual_seed(requests[row].seed) for row in rows]
             noise = torch.stack([self._noise(requests[row].size, g) for row, g in zip(rows, generators, strict=True)]).to(self.device)
-            kept = len(scheduler.timesteps)
+            begin = 0
             if starts[rows[0]] is None:
                 latents = noise * float(scheduler.init_noise_sigma)
             else:
-                kept = max(1, min(steps, int(steps * strength))) * scheduler.order
-                scheduler.set_begin_index(len(scheduler.timesteps) - kept)
-                first = scheduler.timesteps[-kept:][:1].expand(len(rows))
+                begin = (steps - max(1, min(steps, int(steps * strength)))) * scheduler.order
+                if hasattr(scheduler, "set_begin_index"):  # DDIM looks its place up from the time step
+                    scheduler.set_begin_index(begin)
+                first = scheduler.timesteps[begin].expand(len(rows))
                 clean = torch.stack([z for row in rows if (z := starts[row]) is not None])
                 latents = scheduler.add_noise(clean, noise, first)
             cohorts.append(
-                _Cohort(rows=rows, scheduler=scheduler, timesteps=scheduler.timesteps[-kept:], generators=generators, latents=latents)
+                _Cohort(rows=rows, scheduler=scheduler, timesteps=scheduler.timesteps[begin:], generators=generators, latents=latents)
             )
         return cohorts
 
@@ -254,3 +265,25 @@ class Sampler:
             torch.stack([texts(request.prompt, chunks) for request in requests]),
             torch.stack([texts(request.negative_prompt, chunks) for request in requests]),
         )
+
+
+def _device(name: str) -> torch.device:
+    """The device of this name, ``"auto"`` included."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(name)
+    except RuntimeError:
+        raise SettingError(f"unknown device {name!r}; give auto, cpu, cuda or cuda:1") from None
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise SettingError(f"there is no device {name!r}, PyTorch sees {torch.cuda.device_count()} GPUs; give --device cpu or auto")
+    return found
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    """Tells a file from a later one of the same name; () when there is none."""
+    try:
+        found = Path(path).stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -25,7 +25,10 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "Euler a": ("EulerAncestralDiscreteScheduler", {"timestep_spacing": "linspace"}),
     "Heun": ("HeunDiscreteScheduler", {"timestep_spacing": "linspace"}),
     "DDIM": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False, "timestep_spacing": "leading", "steps_offset": 1}),
-    "UniPC": ("UniPCMultistepScheduler", {"solver_order": 3, "solver_type": "bh1", "timestep_spacing": "linspace"}),
+    "UniPC": (
+        "UniPCMultistepScheduler",  # bh1 divides by the last noise level: down to zero it answers NaN
+        {"solver_order": 3, "solver_type": "bh1", "timestep_spacing": "linspace", "final_sigmas_type": "sigma_min"},
+    ),
 }
 """Name -> diffusers class and settings; the betas come from the base."""
 
@@ -39,11 +42,22 @@ class Scheduler(Protocol):
     init_noise_sigma: Any
     order: int
 
-    def set_timesteps(self, num_inference_steps: int) -> None: ...
-    def set_begin_index(self, begin_index: int) -> None: ...
-    def scale_model_input(self, sample: Tensor, timestep: Any) -> Tensor: ...
-    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor: ...
-    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **settings: Any) -> Any: ...
+    def set_timesteps(self, num_inference_steps: int) -> None:
+        """Choose the noise levels of a run."""
+
+    def set_begin_index(self, begin_index: int) -> None:
+        """Start in the middle of a run."""
+
+    def scale_model_input(self, sample: Tensor, timestep: Any) -> Tensor:
+        """What the UNet is shown, (B, C, h, w)."""
+        ...
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Latents at the noise level of a time step, (B, C, h, w)."""
+        ...
+
+    def step(self, model_output: Tensor, timestep: Any, sample: Tensor, **settings: Any) -> Any:
+        """Go one noise level down."""
 
 
 def make_scheduler(name: str, schedule: Mapping[str, Any]) -> Scheduler:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +117,8 @@ class LoraFile:
             part.write_bytes(save(tensors, {**self.metadata, **hashes}))
             part.replace(path)
         except OSError as error:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # the first failure is the one to tell
+                part.unlink(missing_ok=True)
             raise OutputError(f"{path} could not be written ({error.strerror}); free some space or choose another folder") from error
 
     @property

@@ -10,6 +10,7 @@ Hu et al. 2021, https://arxiv.org/abs/2106.09685.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -96,13 +97,13 @@ def put_on(model: nn.Module, *, rank: int, alpha: float, targets: str = "transfo
     if rank < 1:
         raise SettingError(f"the rank of a LoRA must be at least 1, got {rank}; 4 to 64 are usual")
     paths = target_paths(model, targets)
-    model.requires_grad_(False)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=dropout)  # type: ignore[arg-type]  # a float works
+    model.requires_grad_(requires_grad=False)
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=dropout)
     inject_adapter_in_model(config, model)
     trained = [weight for name, weight in model.named_parameters() if "lora_" in name]
     for weight in trained:
         weight.data = weight.data.float()
-        weight.requires_grad_(True)
+        weight.requires_grad_()
     return trained
 
 
@@ -134,18 +135,18 @@ def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, LoraLayer], weig
     Raises:
         UnusableFileError: If an update's shape is not its module's.
     """
+    weights = {name: _weight(modules[name]) for name in layers}
+    for name, layer in layers.items():  # all are checked before the first is changed
+        shape, there = (layer.up.shape[0], *layer.down.shape[1:]), tuple(weights[name].shape)
+        if math.prod(shape) != math.prod(there) or shape[0] != there[0]:
+            raise UnusableFileError(
+                f"the LoRA's update for {name} has shape {shape}, the base's weight {there}; it was made for another base model"
+            )
     before: dict[str, Tensor] = {}
     for name, layer in layers.items():
-        target = modules[name].weight
-        assert isinstance(target, Tensor)
-        delta = layer.delta()
-        if delta.numel() != target.numel() or delta.shape[0] != target.shape[0]:
-            raise UnusableFileError(
-                f"the LoRA's update for {name} has shape {tuple(delta.shape)}, the base's weight {tuple(target.shape)}; "
-                "it was made for another base model"
-            )
+        target = weights[name]
         before[name] = target.detach().to("cpu", copy=True)
-        summed = target.float() + weight * delta.reshape(target.shape).to(target.device)
+        summed = target.float() + weight * layer.delta().reshape(target.shape).to(target.device)
         target.copy_(summed.to(target.dtype))
     return before
 
@@ -154,6 +155,11 @@ def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, LoraLayer], weig
 def unfuse(modules: Mapping[str, nn.Module], before: Mapping[str, Tensor]) -> None:
     """Put the weights back, bit for bit."""
     for name, weight in before.items():
-        target = modules[name].weight
-        assert isinstance(target, Tensor)
+        target = _weight(modules[name])
         target.copy_(weight.to(target.device))
+
+
+def _weight(module: nn.Module) -> Tensor:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight

@@ -23,6 +23,7 @@ from synthaug.pocket import WEIGHTS
 __all__ = ["Base", "Part", "fingerprint", "load_base", "resolve"]
 
 Part = Literal["unet", "vae", "text"]
+_FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
 @dataclass(kw_only=True)
@@ -66,7 +67,7 @@ def resolve(name: str) -> str:
     """Turn what the user wrote into a folder or a hub id.
 
     Raises:
-        UnusableFileError: If it is a pickle or one single file.
+        UnusableFileError: If it is a pickle, one single file, or a folder that lacks something.
     """
     path = Path(name)
     if name == "pocket":
@@ -81,8 +82,10 @@ def resolve(name: str) -> str:
             f"a base must be a diffusers folder or a hub id, {name} is a single file; convert it once with diffusers' "
             "StableDiffusionPipeline.from_single_file(...).save_pretrained(FOLDER) and give that folder"
         )
-    if path.is_dir() and not (path / "unet").is_dir():
-        raise UnusableFileError(f"a base folder must hold unet, vae, text_encoder and tokenizer, {name} does not; check the path")
+    if path.is_dir() and (missing := [part for part in _FOLDERS if not (path / part).is_dir()]):
+        raise UnusableFileError(
+            f"a base folder must hold {', '.join(_FOLDERS)}, {name} has no {missing[0]}; check the path, or copy it again"
+        )
     return name
 
 
@@ -120,7 +123,7 @@ def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text")) -
             base.vae = _still(AutoencoderKL.from_pretrained(place, subfolder="vae", **safe))
         if "text" in parts:
             base.text_encoder = _still(CLIPTextModel.from_pretrained(place, subfolder="text_encoder", **safe))
-            base.tokenizer = CLIPTokenizer.from_pretrained(place, subfolder="tokenizer")
+            base.tokenizer = _spelling(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"))
     except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         if Path(place).exists():
@@ -146,8 +149,15 @@ def fingerprint(unet: nn.Module) -> str:
     return hashlib.sha256("".join(sorted(marks)).encode()).hexdigest()
 
 
+def _spelling(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
+    """Refuse a tokenizer without words: transformers makes one where the files are missing."""
+    if len(tokenizer) < 256:
+        raise ValueError(f"its tokenizer knows {len(tokenizer)} tokens, not even the letters; vocab.json or merges.txt is missing")
+    return tokenizer
+
+
 def _still(module: Any) -> Any:
-    return module.eval().requires_grad_(False)
+    return module.eval().requires_grad_(requires_grad=False)
 
 
 def _size(unet: dict[str, Any], vae: dict[str, Any]) -> tuple[int, int]:

@@ -86,6 +86,7 @@ class DenoiserPretraining(LightningModule):
     """Teach a UNet and its text encoder to draw, from nothing.
 
     Batches are ``(latents, tokens)``: latents (B, C, h, w), scaled, and token ids (B, 77).
+    Loss in v: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512.
 
     Args:
         denoiser: UNet that predicts epsilon.
@@ -95,13 +96,15 @@ class DenoiserPretraining(LightningModule):
         total_steps: Length of the cosine.
         noise_offset: Strength of the constant part of the noise.
         snr_gamma: Where the min-SNR weight is cut.
+        noisiest: Largest factor on the weight of noisy steps. Errors in epsilon are tiny there, though it is
+            there that the text decides what is drawn; 1 / alpha**2 makes all steps count alike in v.
         latent_noise: Standard deviation of the encoder's posterior.
     """
 
     alpha: Tensor
     sigma: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # settings of one run, each documented above
         self,
         denoiser: UNet2DConditionModel,
         text_encoder: CLIPTextModel,
@@ -111,12 +114,13 @@ class DenoiserPretraining(LightningModule):
         total_steps: int = 100_000,
         noise_offset: float = 0.1,
         snr_gamma: float = 5.0,
+        noisiest: float = 32.0,
         latent_noise: float = 0.05,
     ) -> None:
         super().__init__()
         self.denoiser, self.text_encoder = denoiser, text_encoder
         self.learning_rate, self.total_steps = learning_rate, total_steps
-        self.noise_offset, self.snr_gamma, self.latent_noise = noise_offset, snr_gamma, latent_noise
+        self.noise_offset, self.snr_gamma, self.noisiest, self.latent_noise = noise_offset, snr_gamma, noisiest, latent_noise
         for name, values in zip(("alpha", "sigma"), schedule.scales(), strict=True):
             self.register_buffer(name, values, persistent=False)
 
@@ -135,7 +139,7 @@ class DenoiserPretraining(LightningModule):
         eps = offset_noise(torch.randn_like(x), self.noise_offset)
         alpha, sigma = self.alpha[t], self.sigma[t]
         error = (self(noised(x, eps, alpha, sigma), t, tokens).float() - eps).square().flatten(1).mean(1)
-        weight = min_snr_weight((alpha / sigma) ** 2, "epsilon", gamma=self.snr_gamma)
+        weight = min_snr_weight((alpha / sigma) ** 2, "epsilon", gamma=self.snr_gamma) * (1 / alpha**2).clamp(max=self.noisiest)
         loss: Tensor = (weight * error).mean() / weight.mean()
         self.log("train/loss", loss)
         return loss

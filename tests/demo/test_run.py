@@ -35,7 +35,7 @@ def test_the_demo_leaves_a_report_with_everything_in_it(tmp_path):
     report = (out / "report.html").read_text(encoding="utf-8")
     for title in ("What the base draws", "What the LoRA draws", "Crossed out", "What it did for the detector", "<svg", "AUROC"):
         assert title in report
-    assert "src=\"data:image/jpeg;base64," in report
+    assert 'src="data:image/jpeg;base64,' in report
     assert "http" not in report
     assert (out / "iriko.safetensors").exists()
     assert list((out / "shards").glob("*.tar"))

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from synthaug.diffusion.schedule import NoiseSchedule
+
+
+@pytest.mark.parametrize(("steps", "start", "end"), [(1000, 0.00085, 0.012), (37, 0.002, 0.03)])
+def test_scales_are_the_square_roots_of_diffusers_alphas_cumprod(steps, start, end):
+    theirs = DDIMScheduler(num_train_timesteps=steps, beta_start=start, beta_end=end, beta_schedule="scaled_linear").alphas_cumprod
+
+    alpha, sigma = NoiseSchedule(steps=steps, beta_start=start, beta_end=end).scales()
+
+    assert torch.allclose(alpha**2, theirs, atol=2e-6)
+    assert torch.allclose(sigma**2, 1 - theirs, atol=2e-6)
+
+
+def test_signal_falls_noise_grows_and_their_squares_add_up_to_one():
+    alpha, sigma = NoiseSchedule().scales()
+
+    assert (alpha.diff() < 0).all()
+    assert (sigma.diff() > 0).all()
+    assert torch.allclose(alpha**2 + sigma**2, torch.ones(1000), atol=1e-6)

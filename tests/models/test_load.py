@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from safetensors.torch import save_file
+
+from synthaug.errors import SettingError, UnusableFileError
+from synthaug.models.load import fingerprint, load_base, resolve
+from synthaug.pocket import WEIGHTS
+
+
+@pytest.fixture
+def copied_base(tiny_base, tmp_path):
+    """A base that may be damaged."""
+    return shutil.copytree(tiny_base, tmp_path / "copied")
+
+
+def test_pocket_is_a_folder_inside_the_package_and_its_configuration_is_read_without_weights():
+    base = load_base("pocket", parts=())
+
+    assert resolve("pocket") == str(WEIGHTS)
+    assert (base.unet, base.vae, base.text_encoder, base.tokenizer) == (None, None, None, None)
+    assert base.size == (128, 128)
+    assert base.prediction_type == "epsilon"
+    assert (base.schedule["beta_start"], base.schedule["beta_end"]) == (0.00085, 0.012)
+
+
+def test_only_the_parts_that_are_asked_for_are_loaded_still_and_frozen(tiny_base):
+    base = load_base(str(tiny_base), parts=("vae", "text"))
+
+    assert base.unet is None
+    assert base.fingerprint == ""
+    assert not base.vae.training
+    assert not any(weight.requires_grad for part in (base.vae, base.text_encoder) for weight in part.parameters())
+    assert base.size == (32, 32)
+
+
+def test_the_fingerprint_is_the_same_in_either_precision_and_format(tiny_base, tmp_path):
+    unet = load_base(str(tiny_base), parts=("unet",)).unet
+    unet.half().save_pretrained(tmp_path / "half", variant="fp16")
+    half = UNet2DConditionModel.from_pretrained(tmp_path / "half", variant="fp16", torch_dtype=torch.float16)
+
+    assert fingerprint(half) == load_base(str(tiny_base), parts=("unet",)).fingerprint
+    assert fingerprint(half.float()) == fingerprint(half.half())
+
+
+def test_the_fingerprint_tells_bases_of_the_same_shapes_apart(tiny_base, other_base):
+    marks = {load_base(str(base), parts=("unet",)).fingerprint for base in (tiny_base, other_base)}
+
+    assert len(marks) == 2
+
+
+def test_one_changed_block_changes_the_fingerprint(tiny_base):
+    base = load_base(str(tiny_base), parts=("unet",))
+
+    base.unet.mid_block.resnets[0].conv1.weight.mul_(1.01)
+
+    assert fingerprint(base.unet) != base.fingerprint
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.pt", "some/where/model.bin"])
+def test_a_pickle_is_refused_without_being_looked_for(name):
+    with pytest.raises(UnusableFileError, match=r"must be safetensors, .* is a pickle, which can run any program"):
+        load_base(name)
+
+
+def test_a_single_file_is_refused_with_the_line_that_converts_it(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+
+    with pytest.raises(UnusableFileError, match=r"is a single file; convert it once with .*from_single_file"):
+        load_base(str(tmp_path / "model.safetensors"))
+
+
+@pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_a_folder_that_lacks_a_part_is_refused_with_its_name(copied_base, part):
+    shutil.rmtree(copied_base / part)
+
+    with pytest.raises(UnusableFileError, match=rf"must hold unet, vae, .*copied has no {part}; check the path, or copy it again"):
+        load_base(str(copied_base))
+
+
+@pytest.mark.filterwarnings("ignore:The `local_dir_use_symlinks` argument:UserWarning")  # diffusers 0.42 with huggingface_hub 1
+def test_a_name_that_nothing_answers_to_is_refused_with_the_choices(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    with pytest.raises(SettingError, match=r"no base 'nobody/nothing' was found here or on the hub .*give 'pocket'"):
+        load_base("nobody/nothing")
+
+
+def cut_short(folder):
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def not_safetensors(folder):
+    path = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    path.unlink()
+    torch.save({}, path.with_suffix(".bin"))
+
+
+def broken_config(folder):
+    (folder / "unet" / "config.json").write_text("{")
+
+
+def other_shapes(folder):
+    path = folder / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "cross_attention_dim": 24}))
+
+
+def without_words(folder):
+    for path in (folder / "tokenizer").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("damage", [cut_short, not_safetensors, broken_config, other_shapes, without_words])
+def test_a_damaged_folder_is_named_with_what_to_do(copied_base, damage):
+    damage(copied_base)
+
+    with pytest.raises(UnusableFileError, match=r"the base .*copied cannot be loaded: .*; download or copy it again"):
+        load_base(str(copied_base))
+
+
+def test_a_base_moves_with_every_part_it_has(tiny_base):
+    base = load_base(str(tiny_base), parts=("unet", "text")).to("cpu", torch.float16)
+
+    assert {weight.dtype for part in (base.unet, base.text_encoder) for weight in part.parameters()} == {torch.float16}

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from synthaug.errors import SettingError
+from synthaug.records import LoraUse, Request
+
+
+def a_request(**changes):
+    plain = Request(
+        prompt="a photo of いりこ", seed=2**63 - 1, negative_prompt="blur", label="burst", sampler="Euler", steps=7, guidance=2.5,
+        size=(64, 96), loras=(LoraUse(path="a.safetensors", weight=0.5),), image="p.png", strength=0.25, index=3,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def test_a_request_survives_json():
+    request = a_request()
+
+    assert Request.from_json(json.loads(json.dumps(request.to_json()))) == request
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "b"}, {"seed": 0}, {"negative_prompt": ""}, {"label": "sound"}, {"sampler": "DDIM"}, {"steps": 8}, {"guidance": 1.0},
+        {"size": (96, 64)}, {"loras": ()}, {"image": None}, {"strength": 1.0}, {"index": 4},
+    ],
+)  # fmt: skip
+def test_every_field_changes_the_digest(change):
+    assert a_request(**change).digest != a_request().digest
+    assert a_request().digest == a_request().digest
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"steps": 0}, "steps must be 1 to 1000, got 0"),
+        ({"steps": 1001}, "steps must be 1 to 1000, got 1001"),
+        ({"seed": -1}, r"seed must be 0 to 2\*\*63 - 1, got -1"),
+        ({"seed": 2**63}, r"seed must be 0 to 2\*\*63 - 1"),
+        ({"strength": 0.0}, "strength must be in .* would hand back the photo unchanged, got 0.0"),
+        ({"strength": 1.5}, "strength must be in .*, got 1.5"),
+        ({"guidance": -1.0}, "guidance must be a number from 0 on, got -1.0"),
+        ({"guidance": float("nan")}, "guidance must be a number from 0 on, got nan"),
+        ({"guidance": float("inf")}, "guidance must be a number from 0 on, got inf"),
+        ({"size": (100, 96)}, r"size must be \(height, width\), each a multiple of 8, got \(100, 96\)"),
+        ({"size": (0, 96)}, "each a multiple of 8"),
+        ({"size": (96,)}, "each a multiple of 8"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_with_rule_value_and_place(change, sentence):
+    with pytest.raises(SettingError, match=sentence + ".* for prompt 'a photo of いりこ' .request 3"):
+        a_request(**change)
+
+
+def test_an_unknown_field_is_refused_with_the_known_ones():
+    with pytest.raises(SettingError, match="unknown field of a request: cfg, width; choose from: guidance, image"):
+        Request.from_json({"prompt": "a", "seed": 1, "width": 3, "cfg": 7})
+
+
+@pytest.mark.parametrize(
+    "data", [{"prompt": "a"}, {"seed": 1}, {"prompt": "a", "seed": "1"}, {"prompt": "a", "seed": 1, "loras": [{"file": "x"}]},
+             {"prompt": "a", "seed": 1, "size": 64}],
+)  # fmt: skip
+def test_what_is_missing_or_of_another_kind_is_refused(data):
+    with pytest.raises(SettingError, match="a request needs a prompt, a seed and values of the right kind"):
+        Request.from_json(data)
+
+
+def test_records_cannot_be_changed():
+    with pytest.raises(AttributeError, match="cannot assign to field 'seed'"):
+        a_request().seed = 1
