@@ -9,7 +9,6 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
@@ -42,7 +41,6 @@ def write_report(out: Path, world: World, seconds: Mapping[str, float]) -> Path:
     Returns:
         ``out/report.html``.
     """
-    gain = json.loads((out / "gain.json").read_text(encoding="utf-8"))
     base, drawn = Manifest(out / "base"), Manifest(out / "images")
     rejected = [sample for sample in drawn.samples if sample.verdict is not None and not sample.verdict.keep]
     sections = [
@@ -56,7 +54,7 @@ def write_report(out: Path, world: World, seconds: Mapping[str, float]) -> Path:
         ("How far from the photos", "Median distance to the nearest photo; 1 is as far as the photos are from each other.",
          _distances(out)),
         ("Training", "Loss of the LoRA, averaged over 25 steps.", _curve(out / "iriko-fit" / "metrics.csv")),
-        ("What it did for the detector", "", _gain(gain)),
+        ("What it did for the detector", "", _gain(out / "gain.json")),
         ("Time", "", _table([("stage", "seconds"), *((name, f"{value:.1f}") for name, value in seconds.items())])),
     ]  # fmt: skip
     body = "".join(f"<h2>{title}</h2><p>{text}</p>{content}" for title, text, content in sections)
@@ -123,6 +121,9 @@ def _curve(path: Path, *, width: int = 640, height: int = 200, window: int = 5) 
     )
 
 
-def _gain(gain: Mapping[str, Any]) -> str:
+def _gain(path: Path) -> str:
     """The table and the sentence of ``synthaug evaluate``."""
+    if not path.exists():
+        return '<p class="verdict">No image passed the screening, so no detector was trained.</p>'
+    gain = json.loads(path.read_text(encoding="utf-8"))
     return f'<pre>{html.escape(gain["table"])}</pre><p class="verdict">{html.escape(gain["sentence"])}</p>'

@@ -17,6 +17,7 @@ from synthaug.demo.world import render_world
 from synthaug.errors import OutputError, SettingError
 from synthaug.evaluation.run import evaluate
 from synthaug.generation.run import generate
+from synthaug.manifest import Manifest
 from synthaug.training.run import fit
 
 __all__ = ["demo"]
@@ -67,13 +68,16 @@ def demo(
     with clock.stage("screen"):
         _said(curate, samples=out / "base", photos=world.burst, report=out / "base.json")
         _said(curate, samples=out / "images", photos=world.burst, report=out / "images.json")
-    with clock.stage("write shards"):
-        _said(shards, source=out / "images", out=out / "shards")
-    with clock.stage("train the detector"):
-        _said(
-            evaluate, good=world.sound, defect=world.burst, test_good=world.test_sound, test_defect=world.test_burst,
-            synthetic=out / "images", lora=lora, seeds=seeds, out=out / "gain.json",
-        )  # fmt: skip
+    if Manifest(out / "images").kept:
+        with clock.stage("write shards"):
+            _said(shards, source=out / "images", out=out / "shards")
+        with clock.stage("train the detector"):
+            _said(
+                evaluate, good=world.sound, defect=world.burst, test_good=world.test_sound, test_defect=world.test_burst,
+                synthetic=out / "images", lora=lora, seeds=seeds, out=out / "gain.json",
+            )  # fmt: skip
+    else:
+        print("\nno image passed the screening, so there is nothing to write or to train on; the report shows why each was rejected")
     with clock.stage("write the report"):
         write_report(out, world, clock.seconds)
     (out / "times.json").write_text(json.dumps(clock.seconds, indent=2) + "\n", encoding="utf-8")

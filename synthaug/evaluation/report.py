@@ -107,8 +107,8 @@ class Gain:
         return "\n".join([*text, "", *notes])
 
     def to_json(self) -> dict[str, Any]:
-        """All figures, the verdict and the sentence as plain data."""
-        return {**asdict(self), "counts": dict(self.counts), "verdict": self.verdict, "sentence": self.sentence}
+        """All figures, the verdict, the sentence and the table as plain data."""
+        return {**asdict(self), "counts": dict(self.counts), "verdict": self.verdict, "sentence": self.sentence, "table": self.table()}
 
     def _outcome(self) -> str:
         if self.verdict == "helped":
