@@ -16,7 +16,7 @@ from synthaug.errors import SynthaugError
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("synthaug.demo:demo", "show the whole road on made-up photos: train, draw, screen, shard, evaluate"),
+    "demo": ("synthaug.demo.run:demo", "show the whole road on made-up photos: train, draw, screen, shard, evaluate"),
     "prepare": ("synthaug.photos.prepare:prepare", "check photos and write them upright, framed and captioned"),
     "fit": ("synthaug.training.run:fit", "train a LoRA on a folder of photos"),
     "generate": ("synthaug.generation.run:generate", "draw images with a LoRA or a plan"),

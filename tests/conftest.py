@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from synthaug.lora.file import LoraFile
+if TYPE_CHECKING:
+    from synthaug.lora import LoraFile
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +104,7 @@ def make_tiny_lora(base: Path, *, seed: int = 0, size: float = 0.5) -> LoraFile:
 
     import torch
 
+    from synthaug.lora.file import LoraFile  # brings peft, which most tests do without
     from synthaug.lora.layers import put_on, trained_layers
     from synthaug.models.load import load_base
 

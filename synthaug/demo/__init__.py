@@ -1,5 +1,6 @@
-"""The whole road on made-up photos, in one command: ``synthaug demo``."""
+"""The whole road on made-up photos, in one command: ``synthaug demo``.
 
-from synthaug.demo.run import demo
+Nothing is imported here, so that the processes that render photos start at once.
+"""
 
-__all__ = ["demo"]
+__all__: list[str] = []
