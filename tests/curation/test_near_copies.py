@@ -13,6 +13,7 @@ CHANGES = {
     "turned by 180 degrees": lambda x: x.flip(2, 3),
     "darker": lambda x: (x * 0.7).to(torch.uint8),
     "lit from one side": lambda x: (x * torch.linspace(0.6, 1, x.shape[3])).to(torch.uint8),
+    "in deep shade on one side": lambda x: (x * torch.linspace(0.15, 1, x.shape[3])).to(torch.uint8),
     "noisy": lambda x: (x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1)) * 12).clamp(0, 255).to(torch.uint8),
     "shifted": lambda x: x.roll((5, -7), (2, 3)),
     "smaller": lambda x: F.interpolate(x.float(), (56, 56), mode="bilinear", antialias=True).to(torch.uint8),

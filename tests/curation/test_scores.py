@@ -71,6 +71,7 @@ def test_the_report_tells_copies_from_new_pictures_and_from_other_things(referen
     assert copies.distance_ratio < 0.1 < new.distance_ratio < strange.distance_ratio
     assert copies.photos_met == copies.images == 4
     assert strange.photos == 12
+    assert report(reference.scores(many_photos(2).repeat(3, 1, 1, 1)), reference).photos_met == 2
 
 
 def test_the_limit_decides_what_the_report_calls_a_copy(reference):

@@ -11,7 +11,7 @@ from conftest import make_photo, make_tiny_lora
 from synthaug import Request, Sampler
 from synthaug.errors import NumericsError, SettingError, UnusableFileError, WrongBaseModelError
 from synthaug.generation.schedulers import SAMPLERS
-from synthaug.pixels import read_image
+from synthaug.pixels import read_image, to_float
 from synthaug.records import LoraUse
 
 
@@ -177,6 +177,20 @@ def test_less_strength_stays_closer_to_the_photo(sampler, name):
         distances.append(float((drawn.float() - noise_free.float()).abs().mean()))
 
     assert distances[0] < distances[1] < distances[2]
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_hardly_any_strength_keeps_what_tells_two_photos_apart(sampler, mixed, monkeypatch, name):
+    vae, photo, denoised = sampler.base.vae, read_image(mixed[11].image), []
+    photos = torch.stack([photo, 255 - photo])
+    with torch.inference_mode():
+        seen = vae.encode(to_float(photos)).latent_dist.mean * vae.config["scaling_factor"]
+    monkeypatch.setattr("synthaug.generation.sampler.decode_latents", lambda _, z: denoised.append(z) or torch.zeros(2, 3, 32, 40))
+
+    sampler([request(sampler=name, steps=100, strength=0.01)] * 2, photos)
+
+    kept, wanted = denoised[0][0] - denoised[0][1], seen[0] - seen[1]
+    assert float((kept - wanted).norm() / wanted.norm()) < 0.3  # 1 when nothing is kept
 
 
 def test_a_photo_is_read_from_the_request_or_handed_over(sampler, mixed):

@@ -116,10 +116,11 @@ def test_what_was_skipped_is_printed_and_listed(photo_folder, tmp_path, capsys):
 def test_captions_edited_by_hand_are_kept_and_counted(photo_folder, tmp_path, capsys):
     folder, out = photo_folder(), tmp_path / "out"
     prepare(photos=folder, out=out, size=(16, 16), trigger="x")
-    (out / "photo_04.txt").write_text("a fish with a torn belly\n")
+    (out / "photo_04.txt").write_text("a fish with a torn belly\nnote to self")
 
     prepare(photos=folder, out=out, size=(16, 16), trigger="x")
 
+    assert (out / "photo_04.txt").read_text() == "a fish with a torn belly\nnote to self"
     assert read_folder(out).captions[4] == listed(out)["photos"][4]["caption"] == "a fish with a torn belly"
     assert "kept 1 captions that were already there, such as that of photo_04.png" in capsys.readouterr().out
 
