@@ -131,7 +131,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder with fish_on_white and paper_defects; left out, photos are not measured")
     parser.add_argument("--pictures", type=Path, default=Path("runs/pocket/pictures"))
     parser.add_argument("--limit", type=int, default=20_000, help="renders to train the classifier on")
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--each", type=int, default=16, help="images per class")
     parser.add_argument("--out", type=Path, default=Path("out/benchmarks/pocket.json"))
     args = parser.parse_args()

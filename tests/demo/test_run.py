@@ -30,7 +30,7 @@ def test_a_missing_recipe_is_a_sentence_and_exit_1(tmp_path, capsys):
 def test_the_demo_leaves_a_report_with_everything_in_it(tmp_path):
     out = tmp_path / "demo"
 
-    demo(out=out, images=16, sound=24, test=20, fit_steps=20)
+    demo(out=out, images=24, sound=24, test=20)
 
     report = (out / "report.html").read_text(encoding="utf-8")
     for title in ("What the base draws", "What the LoRA draws", "Crossed out", "What it did for the detector", "<svg", "AUROC"):
