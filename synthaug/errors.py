@@ -27,6 +27,7 @@ __all__ = [
     "UnusableFileError",
     "WrongBaseModelError",
     "choose",
+    "require",
 ]
 
 T = TypeVar("T")
@@ -79,3 +80,23 @@ def choose(what: str, name: str, table: Mapping[str, T]) -> T:
     if name not in table:
         raise SettingError(f"unknown {what} {name!r}; choose one of: {', '.join(sorted(table))}")
     return table[name]
+
+
+def require(rules: Mapping[str, tuple[bool, object]]) -> None:
+    """Check values against rules, in order.
+
+    Args:
+        rules: Rule in words -> whether it holds, and the value it speaks of.
+
+    Raises:
+        SettingError: At the first rule that does not hold.
+
+    Example:
+        >>> require({"rank must be at least 1": (False, 0)})
+        Traceback (most recent call last):
+        ...
+        synthaug.errors.SettingError: rank must be at least 1, got 0
+    """
+    for rule, (holds, value) in rules.items():
+        if not holds:
+            raise SettingError(f"{rule}, got {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from typing_extensions import override
 
 from synthaug.diffusion.objective import Target, min_snr_weight, noised, offset_noise, target_of
 from synthaug.diffusion.schedule import NoiseSchedule
-from synthaug.errors import NumericsError, SettingError
+from synthaug.errors import NumericsError, SettingError, require
 from synthaug.lora.layers import LoraLayer, put_on, trained_layers
 from synthaug.models.load import Part, load_base
 from synthaug.seeds import seed_for
@@ -40,6 +41,13 @@ class LoraShape:
     dropout: float = 0.0
     """Share of each layer's inputs dropped in training."""
 
+    def __post_init__(self) -> None:
+        require({
+            "rank must be at least 1; 4 to 32 are usual": (self.rank >= 1, self.rank),
+            "alpha must be above 0; equal to the rank is usual": (0 < self.alpha < math.inf, self.alpha),
+            "dropout must be from 0 to below 1": (0 <= self.dropout < 1, self.dropout),
+        })  # fmt: skip
+
 
 class LoraTraining(LightningModule):
     """Teach a LoRA on a frozen base to draw the photos.
@@ -59,7 +67,8 @@ class LoraTraining(LightningModule):
         seed: Seed of noise and time steps.
 
     Raises:
-        SettingError: In ``configure_model``, if the base's schedule or the targets cannot be used.
+        SettingError: If a number is outside its range; in ``configure_model``, if the base's schedule or the
+            targets cannot be used.
         NumericsError: In a step, if the loss is NaN.
 
     Example:
@@ -85,6 +94,12 @@ class LoraTraining(LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        require({
+            "learning_rate must be above 0; 1e-3 to 1e-4 are usual": (0 < learning_rate < math.inf, learning_rate),
+            "text_learning_rate must be 0 or above; 0 trains none": (0 <= text_learning_rate < math.inf, text_learning_rate),
+            "snr_gamma must be 0 or above; 5 is usual, 0 turns it off": (0 <= snr_gamma < math.inf, snr_gamma),
+            "noise_offset must be from 0 to 1; 0.05 is usual": (0 <= noise_offset <= 1, noise_offset),
+        })  # fmt: skip
         self.base, self.shape, self.seed = base, shape, seed
         self.learning_rate, self.text_learning_rate = learning_rate, text_learning_rate
         self.snr_gamma, self.noise_offset = snr_gamma, noise_offset

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
+from synthaug.errors import require
 from synthaug.models.load import Base, load_base
 from synthaug.photos.folder import PhotoFolder, read_folder
 from synthaug.pixels import framed, read_image, to_float
@@ -37,6 +38,12 @@ class Views:
     flip: bool = False
     """Whether a view may be mirrored left to right; wrong for parts that have a handedness."""
 
+    def __post_init__(self) -> None:
+        require({
+            "views.count must be at least 1; 1 is the photo as it is": (self.count >= 1, self.count),
+            "views.zoom must be from 1 to 4; 1 cuts nothing off": (1 <= self.zoom <= 4, self.zoom),
+        })  # fmt: skip
+
 
 class PhotoData(LightningDataModule):
     """Batches of latents and text for :class:`LoraTraining`.
@@ -57,6 +64,7 @@ class PhotoData(LightningDataModule):
         seed: Seed of views and batches.
 
     Raises:
+        SettingError: If a number is outside its range.
         PhotoFolderError: In ``setup``, if the folder cannot be used.
     """
 
@@ -75,6 +83,11 @@ class PhotoData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        require({
+            "batch_size must be at least 1": (batch_size >= 1, batch_size),
+            "caption_dropout must be from 0 to 1; 0.1 is usual": (0 <= caption_dropout <= 1, caption_dropout),
+            "size must be [height, width], each a multiple of 8": (size is None or all(s >= 8 and s % 8 == 0 for s in size), size),
+        })  # fmt: skip
         self.folder, self.base_name, self.trigger, self.caption, self.group = Path(photos), base, trigger, caption, group
         self.size, self.batch_size, self.views = size, batch_size, views
         self.caption_dropout, self.seed = caption_dropout, seed

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from typing_extensions import override
 
-from synthaug.errors import SettingError
+from synthaug.errors import OutputError, SettingError, require
 from synthaug.models.numerics import choose_precision
 from synthaug.training.callbacks import PlainProgress, SaveLora
 from synthaug.training.lora_training import LoraTraining
@@ -46,6 +46,8 @@ class FitCLI(LightningCLI):
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer of the configuration, with files, progress and precision filled in."""
+        require({"save_every must be at least 1": (self.config.save_every >= 1, self.config.save_every)})
+        _make_folder(self.folder, self.config.out)
         settings: dict[str, Any] = {**self.config_init.trainer, **kwargs}
         on_terminal = sys.stdout.isatty()
         given = settings["callbacks"] or []
@@ -72,6 +74,7 @@ def fit(argv: Sequence[str]) -> None:
 
     Raises:
         SettingError: If there is nothing to resume from.
+        OutputError: If the LoRA file cannot be written.
         NumericsError: If the loss is NaN.
         KeyboardInterrupt: When it was stopped by hand; the LoRA file then holds what was learned.
     """
@@ -100,6 +103,22 @@ def fit(argv: Sequence[str]) -> None:
         print(f"stopped at step {cli.trainer.global_step}; {out} holds what was learned, go on with --resume true", flush=True)
         raise KeyboardInterrupt from None
     print(f"{out} written after {cli.trainer.global_step} steps, {time.perf_counter() - started:.1f} s")
+
+
+def _make_folder(folder: Path, out: Path) -> None:
+    """Find out before training, not after, whether the LoRA file can be written.
+
+    Raises:
+        OutputError: If it cannot.
+    """
+    if out.is_dir():
+        raise OutputError(f"--out must be a file, {out} is a folder; give it a name such as {out / 'lora.safetensors'}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".writable").touch()
+        (folder / ".writable").unlink()
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error.strerror}); give --out in another folder") from error
 
 
 def _trainer_precision(accelerator: str) -> str:

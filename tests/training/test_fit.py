@@ -96,3 +96,49 @@ def test_sample_grids_are_drawn_from_the_file_and_the_interim_file_goes(photo_fo
     fit(options(tiny_base, photo_folder(5), tmp_path / "iriko.safetensors", *grids))
 
     assert sorted(path.name for path in folder.iterdir()) == ["step-000002.png", "step-000004.png"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--data.batch_size", "0"), "batch_size must be at least 1, got 0"),
+        (("--data.views.zoom", "0.5"), "views.zoom must be from 1 to 4; 1 cuts nothing off, got 0.5"),
+        (("--data.views.count", "0"), "views.count must be at least 1"),
+        (("--data.size", "[100,100]"), "size must be [height, width], each a multiple of 8, got (100, 100)"),
+        (("--data.caption_dropout", "2"), "caption_dropout must be from 0 to 1; 0.1 is usual, got 2.0"),
+        (("--model.shape.rank", "0"), "rank must be at least 1; 4 to 32 are usual, got 0"),
+        (("--model.shape.alpha", "0"), "alpha must be above 0"),
+        (("--model.shape.dropout", "1"), "dropout must be from 0 to below 1, got 1.0"),
+        (("--model.learning_rate", "-1"), "learning_rate must be above 0; 1e-3 to 1e-4 are usual, got -1.0"),
+        (("--model.learning_rate", "0"), "learning_rate must be above 0"),
+        (("--model.text_learning_rate", "-1"), "text_learning_rate must be 0 or above"),
+        (("--model.snr_gamma", "-1"), "snr_gamma must be 0 or above"),
+        (("--model.noise_offset", "7"), "noise_offset must be from 0 to 1"),
+        (("--save_every", "0"), "save_every must be at least 1, got 0"),
+    ],
+)
+def test_a_number_outside_its_range_is_a_sentence_before_anything_is_loaded(more, sentence, photo_folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *options(tmp_path / "no base", photo_folder(5), tmp_path / "new.safetensors", *more)])
+
+    err = capsys.readouterr().err
+    assert ended.value.code in (1, 2)
+    assert sentence in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "new-fit").exists()
+
+
+def test_a_lora_that_could_not_be_written_is_found_out_before_training(photo_folder, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    folder = photo_folder(5)
+    for out, sentence in (
+        (tmp_path / "file" / "new.safetensors", "give --out in another folder"),
+        (tmp_path, "is a folder; give it a name"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["fit", *options(tmp_path / "no base", folder, out)])
+
+        err = capsys.readouterr().err
+        assert ended.value.code == 1
+        assert sentence in err
+        assert "Traceback" not in err
