@@ -7,11 +7,12 @@ value is quoted like JSON when it holds a comma, a colon or a line break.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 
 from synthaug.records import Request
 
-__all__ = ["infotext"]
+__all__ = ["infotext", "lora_hash"]
 
 
 def infotext(request: Request, *, base: str, base_hash: str, lora_hashes: Mapping[str, str]) -> str:
@@ -52,6 +53,19 @@ def infotext(request: Request, *, base: str, base_hash: str, lora_hashes: Mappin
         lines.append(f"Negative prompt: {request.negative_prompt}")
     lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in values.items()))
     return "\n".join(lines)
+
+
+def lora_hash(text: str, stem: str) -> str | None:
+    """Hash of the LoRA of this name, as :func:`infotext` wrote it; None if it is not there.
+
+    Example:
+        >>> text = infotext(Request(prompt="iriko", seed=7), base="pocket", base_hash="ab", lora_hashes={"iriko": "cd" * 32})
+        >>> lora_hash(text, "iriko"), lora_hash(text, "rust")
+        ('cdcdcdcdcdcd', None)
+    """
+    settings = text.rpartition("\n")[2]
+    found = re.search(rf'Lora hashes: "(?:[^"]*, )?{re.escape(stem)}: ([0-9a-f]+)', settings)
+    return found[1] if found else None
 
 
 def _split(sampler: str) -> tuple[str, str]:

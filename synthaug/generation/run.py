@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from synthaug.errors import SettingError
-from synthaug.generation.infotext import infotext
+from synthaug.errors import SettingError, UnusableFileError
+from synthaug.generation.infotext import infotext, lora_hash
 from synthaug.generation.plan import Plan
 from synthaug.generation.sampler import Sampler
 from synthaug.lora.file import LoraFile
 from synthaug.manifest import Manifest
 from synthaug.models.numerics import PrecisionName
-from synthaug.pixels import digest, save_png
+from synthaug.pixels import digest, png_text, save_png
 from synthaug.records import Request, Sample
 
 __all__ = ["draw_into", "generate"]
@@ -102,13 +102,14 @@ def draw_into(
         How many images were drawn.
 
     Raises:
-        SettingError: If the batch size is below 1.
+        SettingError: If the batch size is below 1, or the folder was drawn with a LoRA that has changed since.
         OutputError: If the disk is full; what was drawn before is kept, and the next run goes on from there.
     """
     if batch_size < 1:
         raise SettingError(f"batch_size must be at least 1, got {batch_size}")
-    missing = [request for request in plan if request not in manifest]
     hashes: dict[str, str] = {}
+    _require_same_loras(manifest, {use.path for request in plan for use in request.loras}, hashes)
+    missing = [request for request in plan if request not in manifest]
     done = 0
     for batch in _batches(missing, batch_size):
         started = time.perf_counter()
@@ -126,6 +127,35 @@ def draw_into(
         done += len(batch)
         tell(done, len(missing))
     return done
+
+
+def _require_same_loras(manifest: Manifest, paths: set[str], known: dict[str, str]) -> None:
+    """Refuse to add to images that were drawn with another LoRA of the same name, or to take them for new ones.
+
+    Raises:
+        SettingError: If a LoRA file has changed since the folder was drawn.
+    """
+    for sample in manifest.samples:
+        for path in {use.path for use in sample.request.loras} & paths:
+            then = lora_hash(_parameters(manifest.folder / sample.file), Path(path).stem)
+            if then is None:
+                continue
+            paths = paths - {path}
+            if not _hash(path, known).startswith(then):
+                raise SettingError(
+                    f"all images of a folder must come from one LoRA, {manifest.folder} was drawn with another {path} (hash {then}, now "
+                    f"{_hash(path, known)[: len(then)]}); give --out another folder, or delete this one"
+                )
+        if not paths:
+            return
+
+
+def _parameters(file: Path) -> str:
+    """The infotext of an image; "" if it cannot be read, which curation will say of it."""
+    try:
+        return png_text(file).get("parameters", "")
+    except UnusableFileError:
+        return ""
 
 
 def _hash(path: str, known: dict[str, str]) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from synthaug.cli import main
 from synthaug.errors import OutputError
 from synthaug.generation import Plan, Sampler, run
 from synthaug.generation.run import draw_into
+from synthaug.lora.file import LoraFile
 from synthaug.manifest import Manifest
 from synthaug.pixels import digest, read_image
 from synthaug.records import Request
@@ -201,3 +203,20 @@ def test_an_unknown_option_is_wrong_usage(tiny_lora, tmp_path, capsys):
     assert generate(tiny_lora, tmp_path, "--cuont=3") == 2
 
     assert "cuont" in capsys.readouterr().err
+
+
+def test_images_of_another_lora_under_the_same_name_are_not_taken_for_new_ones(tiny_lora, tmp_path, capsys):
+    lora, out = tmp_path / "fish.safetensors", tmp_path / "images"
+    file = LoraFile.read(tiny_lora)
+    file.write(lora)
+    assert generate(lora, out, "--count=2") == 0
+    assert generate(lora, out, "--count=3") == 0, "the same LoRA goes on"
+    layers = {name: replace(layer, up=layer.up * 2) for name, layer in file.layers.items()}
+    replace(file, layers=layers).write(lora)
+
+    assert generate(lora, out, "--count=4") == 1
+
+    err = capsys.readouterr().err
+    assert "all images of a folder must come from one LoRA" in err
+    assert "give --out another folder" in err
+    assert len(Manifest(out).samples) == 3
