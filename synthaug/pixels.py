@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +60,7 @@ def read_image(path: Path | str, *, data: bytes | None = None, max_pixels: int =
     Raises:
         UnusableFileError: If the file is not a picture, is truncated, or is too large.
     """
-    with _opened(path, data, max_pixels) as opened:
-        picture = _as_srgb(ImageOps.exif_transpose(opened))
+    picture = _as_srgb(_decoded(path, data, max_pixels))
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
@@ -82,9 +80,8 @@ def read_mask(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     return (read_image(path, max_pixels=max_pixels).float().mean(0) > 127.5).to(torch.uint8)
 
 
-@contextmanager
-def _opened(path: Path | str, data: bytes | None, max_pixels: int) -> Iterator[Image.Image]:
-    """A picture file to read from; whatever goes wrong is said in a sentence."""
+def _decoded(path: Path | str, data: bytes | None, max_pixels: int) -> Image.Image:
+    """A picture file, decoded and upright; whatever is wrong with the file is said in a sentence."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of metadata that it cannot read and of bombs; both are dealt with here
@@ -95,8 +92,8 @@ def _opened(path: Path | str, data: bytes | None, max_pixels: int) -> Iterator[I
                         "make it smaller, or leave it out if you do not know it (such files are made to fill memory)"
                     )
                 opened.load()
-                yield opened
-    except UnusableFileError:
+                return ImageOps.exif_transpose(opened)
+    except (UnusableFileError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise UnusableFileError(

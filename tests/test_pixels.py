@@ -256,3 +256,28 @@ def test_a_full_disk_leaves_the_old_picture_and_no_rubbish(tmp_path, monkeypatch
 def test_a_folder_that_is_not_there_is_said_in_a_sentence(tmp_path):
     with pytest.raises(OutputError, match=r"no/a\.png could not be written \(No such file or directory\)"):
         save_png(noise(), tmp_path / "no" / "a.png")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), TypeError("ours")])
+def test_our_own_mistakes_are_not_called_damage_to_the_file(error, tmp_path, monkeypatch):
+    save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), tmp_path / "sound.png")
+
+    def fail(_picture):
+        raise error
+
+    monkeypatch.setattr("synthaug.pixels._as_srgb", fail)
+
+    with pytest.raises(type(error)):
+        read_image(tmp_path / "sound.png")
+
+
+def test_running_out_of_memory_is_not_called_damage_to_the_file(tmp_path, monkeypatch):
+    save_png(torch.zeros(3, 8, 8, dtype=torch.uint8), tmp_path / "sound.png")
+
+    def fail(*_args, **_settings):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.Image.open", fail)
+
+    with pytest.raises(MemoryError):
+        read_image(tmp_path / "sound.png")
