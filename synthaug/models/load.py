@@ -19,10 +19,12 @@ from transformers.utils import logging as transformers_logging
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.pocket import WEIGHTS
+from synthaug.pocket.checksums import check_weights
 
 __all__ = ["Base", "Part", "fingerprint", "load_base", "resolve"]
 
 Part = Literal["unet", "vae", "text"]
+_FILES: dict[Part, tuple[str, ...]] = {"unet": ("unet",), "vae": ("vae",), "text": ("text_encoder", "tokenizer")}
 _FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
 
 
@@ -110,6 +112,8 @@ def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text")) -
         'epsilon'
     """
     place = resolve(name)
+    if name == "pocket":
+        check_weights(WEIGHTS, {folder for part in parts for folder in _FILES[part]})
     safe = {"use_safetensors": True}
     transformers_logging.disable_progress_bar()
     try:
