@@ -14,7 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from synthaug.datasets import ShardDataset, SyntheticDataset, SyntheticVariation, write_shards
+    from synthaug.datasets.shard_reading import ShardDataset
+    from synthaug.datasets.shards import write_shards
+    from synthaug.datasets.stream import SyntheticDataset
+    from synthaug.datasets.variation import SyntheticVariation
     from synthaug.evaluation import evaluate_gain
     from synthaug.generation import Plan, Sampler
     from synthaug.lora import LoraFile
@@ -42,16 +45,16 @@ _HOME = {
     "Plan": "generation",
     "Request": "records",
     "Sampler": "generation",
-    "ShardDataset": "datasets",
-    "SyntheticDataset": "datasets",
-    "SyntheticVariation": "datasets",
+    "ShardDataset": "datasets.shard_reading",
+    "SyntheticDataset": "datasets.stream",
+    "SyntheticVariation": "datasets.variation",
     "evaluate_gain": "evaluation",
-    "write_shards": "datasets",
+    "write_shards": "datasets.shards",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its room (PEP 562)."""
+    """Load a public name from its home (PEP 562)."""
     if name not in _HOME:
         raise AttributeError(f"module 'synthaug' has no attribute {name!r}")
     return getattr(import_module(f"synthaug.{_HOME[name]}"), name)

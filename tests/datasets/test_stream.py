@@ -10,7 +10,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from synthaug import SyntheticDataset
-from synthaug.datasets import RequestStream
+from synthaug.datasets.stream import RequestStream
 from synthaug.errors import SettingError, UnusableFileError, WrongBaseModelError
 from synthaug.generation import Plan
 from synthaug.lora.file import LoraFile
