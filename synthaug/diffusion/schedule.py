@@ -6,7 +6,8 @@ alpha, sigma   a_t, s_t   signal and noise scale, (T,), alpha**2 + sigma**2 = 1
 snr            SNR(t)     alpha**2 / sigma**2
 
 Ho et al. 2020, https://arxiv.org/abs/2006.11239; the "scaled linear" form is that of Rombach et al.
-2022, https://arxiv.org/abs/2112.10752.
+2022, https://arxiv.org/abs/2112.10752. Zero terminal SNR: Lin et al. 2023, algorithm 1,
+https://arxiv.org/abs/2305.08891.
 """
 
 from __future__ import annotations
@@ -38,8 +39,15 @@ class NoiseSchedule:
     beta_end: float = 0.012
     """Noise added at the last step, as a variance."""
 
+    last: float | None = None
+    """Signal scale that the last step is stretched to; 0 is noise alone (the network must then predict v), None leaves it
+    where the betas end."""
+
     def scales(self) -> tuple[Tensor, Tensor]:
         """Signal and noise scale of every step: two float32 tensors (steps,)."""
         root = torch.linspace(self.beta_start**0.5, self.beta_end**0.5, self.steps, dtype=torch.float64)
         kept = torch.cumprod(1 - root**2, 0)
+        if self.last is not None:
+            alpha = kept.sqrt()
+            kept = (self.last + (alpha - alpha[-1]) * (alpha[0] - self.last) / (alpha[0] - alpha[-1])) ** 2
         return kept.sqrt().float(), (1 - kept).sqrt().float()

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import diffusers
+import torch
 from torch import Tensor
 
+from synthaug.diffusion.schedule import NoiseSchedule
 from synthaug.errors import choose
 
 __all__ = ["SAMPLERS", "Scheduler", "make_scheduler"]
@@ -33,6 +35,11 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Name -> diffusers class and settings; the betas come from the base."""
 
 _FROM_BASE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+
+
+LOUDEST = 250.0
+"""Noise over signal where a base with zero terminal SNR begins. Infinity is what it was trained with, but Karras' levels
+would then all lie where nothing can be seen, and Heun has no way to start there."""
 
 
 class Scheduler(Protocol):
@@ -65,7 +72,7 @@ def make_scheduler(name: str, schedule: Mapping[str, Any]) -> Scheduler:
 
     Args:
         name: One of :data:`SAMPLERS`.
-        schedule: The base's own schedule; betas and prediction type are taken from it.
+        schedule: The base's own schedule; betas, zero terminal SNR and prediction type are taken from it.
 
     Raises:
         SettingError: If the name is unknown.
@@ -78,5 +85,18 @@ def make_scheduler(name: str, schedule: Mapping[str, Any]) -> Scheduler:
     """
     kind, settings = choose("sampler", name, SAMPLERS)
     betas = {key: schedule[key] for key in _FROM_BASE if key in schedule}
+    if schedule.get("rescale_betas_zero_snr"):
+        betas["trained_betas"] = _ending_in_noise(schedule)
+        settings = {**settings, "timestep_spacing": "trailing"} if settings["timestep_spacing"] == "leading" else settings
     scheduler: Scheduler = getattr(diffusers, kind)(**betas, **settings)
     return scheduler
+
+
+def _ending_in_noise(schedule: Mapping[str, Any]) -> list[float]:
+    """Betas of a schedule with zero terminal SNR, stopped at :data:`LOUDEST`."""
+    signal, _ = NoiseSchedule(
+        steps=schedule["num_train_timesteps"], beta_start=schedule["beta_start"], beta_end=schedule["beta_end"], last=1 / LOUDEST
+    ).scales()
+    kept = signal.double() ** 2
+    before = torch.cat([kept.new_ones(1), kept[:-1]])
+    return (1 - kept / before).tolist()

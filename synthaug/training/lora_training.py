@@ -124,7 +124,10 @@ class LoraTraining(LightningModule):
         if schedule["beta_schedule"] != "scaled_linear":
             raise SettingError(f"the base's noise schedule must be 'scaled_linear', {self.base} has {schedule['beta_schedule']!r}")
         scales = NoiseSchedule(
-            steps=schedule["num_train_timesteps"], beta_start=schedule["beta_start"], beta_end=schedule["beta_end"]
+            steps=schedule["num_train_timesteps"],
+            beta_start=schedule["beta_start"],
+            beta_end=schedule["beta_end"],
+            last=0.0 if schedule.get("rescale_betas_zero_snr") else None,
         ).scales()
         for name, values in zip(("alpha", "sigma"), scales, strict=True):
             self.register_buffer(name, values.to(self.device), persistent=False)

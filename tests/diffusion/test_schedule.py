@@ -23,3 +23,21 @@ def test_signal_falls_noise_grows_and_their_squares_add_up_to_one():
     assert (alpha.diff() < 0).all()
     assert (sigma.diff() > 0).all()
     assert torch.allclose(alpha**2 + sigma**2, torch.ones(1000), atol=1e-6)
+
+
+def test_a_schedule_can_be_stretched_to_end_in_noise_alone_and_begins_as_before():
+    plain, stretched = NoiseSchedule().scales(), NoiseSchedule(last=0.0).scales()
+
+    assert float(stretched[0][-1]) == 0
+    assert float(stretched[1][-1]) == 1
+    assert float(stretched[0][0]) == pytest.approx(float(plain[0][0]))
+    assert torch.all(stretched[0].diff() < 0)
+    assert torch.allclose(stretched[0] ** 2 + stretched[1] ** 2, torch.ones(1000))
+
+
+def test_the_stretched_schedule_is_that_of_diffusers():
+    theirs = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True)
+
+    ours = NoiseSchedule(last=0.0).scales()[0]
+
+    assert torch.allclose(ours, theirs.alphas_cumprod.sqrt(), atol=1e-5)
