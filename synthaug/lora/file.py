@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,13 +24,17 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from synthaug.errors import OutputError, SettingError, UnusableFileError, WrongBaseModelError
+from synthaug.lora.codec import read_updates
+from synthaug.lora.formats import to_diffusers
 from synthaug.lora.layers import LoraLayer, fuse
 from synthaug.lora.naming import NetworkKind, kohya_name, modules_by_name
+from synthaug.lora.updates import Decomposed, Update
 
 __all__ = ["LoraFile", "SeenPhoto"]
 
 FORMAT = "1"
-_PARTS = ("lora_down.weight", "lora_up.weight", "alpha")
+Layout = Literal["kohya", "diffusers"]
+"""How a file names its tensors."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +58,7 @@ class LoraFile:
         2
     """
 
-    layers: Mapping[str, LoraLayer]
+    layers: Mapping[str, Update]
     """Update of each module, by kohya name."""
 
     metadata: Mapping[str, str]
@@ -92,29 +97,36 @@ class LoraFile:
             raise UnusableFileError(
                 f"{path} is not a whole safetensors file ({error}); it was cut short or is something else, copy or download it again"
             ) from error
-        return cls(layers=_layers(tensors, path), metadata=metadata, name=path.name)
+        return cls(layers=read_updates(tensors, metadata, path), metadata=metadata, name=path.name)
 
-    def write(self, path: Path | str, *, dtype: torch.dtype = torch.float16) -> None:
+    def write(self, path: Path | str, *, dtype: torch.dtype = torch.float16, layout: Layout = "kohya") -> None:
         """Write the file, whole or not at all.
 
         Args:
             path: Where to; missing folders are made.
             dtype: Type of the matrices; alphas stay fp32, so that any value survives.
+            layout: ``kohya`` is read by every tool; ``diffusers`` has PEFT's names with each module's alpha in the metadata.
 
         Raises:
             OutputError: If it cannot be written.
+            UnusableFileError: If an update has no name in the layout.
         """
         path = Path(path)
-        tensors: dict[str, Tensor] = {}
-        for name, layer in self.layers.items():
-            values = (layer.down.to(dtype).contiguous(), layer.up.to(dtype).contiguous(), torch.tensor(layer.alpha))
-            tensors.update({f"{name}.{part}": value for part, value in zip(_PARTS, values, strict=True)})
-        body = _data(save(tensors, _only_ss(self.metadata)))
-        hashes = {"sshs_model_hash": hashlib.sha256(body).hexdigest()}
+        groups = {name: _cast(layer.tensors(), dtype) for name, layer in self.layers.items()}
+        metadata = dict(self.metadata)
+        metadata.pop("lora_adapter_metadata", None)
+        if layout == "diffusers":
+            tensors, settings = to_diffusers(groups.items())
+            flat = {f"{component}.{key}": value for component, found in settings.items() for key, value in found.items()}
+            metadata["lora_adapter_metadata"] = json.dumps(flat, sort_keys=True)
+        else:
+            tensors = {f"{name}.{part}": value for name, parts in groups.items() for part, value in parts.items()}
+        body = _data(save(tensors, _only_ss(metadata)))
+        metadata["sshs_model_hash"] = hashlib.sha256(body).hexdigest()
         part = path.with_name(f".{path.name}.part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_bytes(save(tensors, {**self.metadata, **hashes}))
+            part.write_bytes(save(tensors, metadata))
             part.replace(path)
         except OSError as error:
             with suppress(OSError):  # the first failure is the one to tell
@@ -195,7 +207,7 @@ class LoraFile:
     def summary(self) -> dict[str, object]:
         """What ``synthaug inspect`` prints."""
         ranks = sorted({layer.rank for layer in self.layers.values()})
-        norms = [float(layer.delta().norm()) for layer in self.layers.values()]
+        norms = [_size(layer) for layer in self.layers.values()]
         return {
             "layers": len(self.layers),
             "ranks": ranks,
@@ -220,23 +232,15 @@ def require_caption(lora: LoraFile) -> str:
     return lora.caption
 
 
-def _layers(tensors: Mapping[str, Tensor], path: Path) -> dict[str, LoraLayer]:
-    """Group a file's tensors into layers."""
-    names = sorted({key.removesuffix(".lora_down.weight") for key in tensors if key.endswith(".lora_down.weight")})
-    if not names:
-        example = next(iter(tensors), "nothing")
-        raise UnusableFileError(
-            f"a LoRA file must hold keys ending in .lora_down.weight (kohya's naming), {path} has {len(tensors)} tensors such as "
-            f"{example!r}; convert it, or check that it is a LoRA"
-        )
-    layers = {}
-    for name in names:
-        down, up = tensors[f"{name}.lora_down.weight"], tensors.get(f"{name}.lora_up.weight")
-        if up is None or up.shape[1] != down.shape[0]:
-            raise UnusableFileError(f"{path} is incomplete: {name} has no lora_up.weight of rank {down.shape[0]}; get it again")
-        alpha = tensors.get(f"{name}.alpha")
-        layers[name] = LoraLayer(down=down, up=up, alpha=float(down.shape[0] if alpha is None else alpha))
-    return layers
+def _size(update: Update) -> float:
+    """Norm of an update; of a DoRA, of its direction, since its length depends on the base."""
+    plain = update.direction if isinstance(update, Decomposed) else update
+    return float(plain.change(torch.zeros(plain.shape)).norm())
+
+
+def _cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Matrices in ``dtype``, alphas as they are."""
+    return {part: value if part == "alpha" else value.to(dtype).contiguous() for part, value in tensors.items()}
 
 
 def _only_ss(metadata: Mapping[str, str]) -> dict[str, str]:

@@ -21,6 +21,7 @@ from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from torch import Tensor, nn
 
 from synthaug.errors import SettingError, UnusableFileError, choose
+from synthaug.lora.updates import Update
 
 __all__ = ["PRESETS", "LoraLayer", "fuse", "put_on", "target_paths", "trained_layers", "unfuse"]
 
@@ -52,6 +53,19 @@ class LoraLayer:
     def rank(self) -> int:
         """Number of directions."""
         return int(self.down.shape[0])
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(out, in) or (out, in, h, w)."""
+        return int(self.up.shape[0]), *self.down.shape[1:]
+
+    def change(self, weight: Tensor) -> Tensor:
+        """What is added to a weight of the base, fp32, of the weight's shape."""
+        return self.delta().reshape(weight.shape)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """``lora_down``, ``lora_up`` and alpha."""
+        return {"lora_down.weight": self.down, "lora_up.weight": self.up, "alpha": torch.tensor(self.alpha)}
 
     def delta(self) -> Tensor:
         """alpha / rank * up @ down in fp32, shaped like the module's weight."""
@@ -121,7 +135,7 @@ def trained_layers(model: nn.Module) -> dict[str, LoraLayer]:
 
 
 @torch.no_grad()
-def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, LoraLayer], weight: float) -> dict[str, Tensor]:
+def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, Update], weight: float) -> dict[str, Tensor]:
     """Add layers to the weights of modules of the same name, computed in fp32.
 
     Args:
@@ -137,7 +151,7 @@ def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, LoraLayer], weig
     """
     weights = {name: _weight(modules[name]) for name in layers}
     for name, layer in layers.items():  # all are checked before the first is changed
-        shape, there = (layer.up.shape[0], *layer.down.shape[1:]), tuple(weights[name].shape)
+        shape, there = layer.shape, tuple(weights[name].shape)
         if math.prod(shape) != math.prod(there) or shape[0] != there[0]:
             raise UnusableFileError(
                 f"the LoRA's update for {name} has shape {shape}, the base's weight {there}; it was made for another base model"
@@ -146,8 +160,8 @@ def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, LoraLayer], weig
     for name, layer in layers.items():
         target = weights[name]
         before[name] = target.detach().to("cpu", copy=True)
-        summed = target.float() + weight * layer.delta().reshape(target.shape).to(target.device)
-        target.copy_(summed.to(target.dtype))
+        summed = before[name].float() + weight * layer.change(before[name])
+        target.copy_(summed.to(target.device, target.dtype))
     return before
 
 

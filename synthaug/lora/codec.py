@@ -1,0 +1,117 @@
+"""From a file's tensors to updates, whatever the tool that wrote them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from synthaug.errors import UnusableFileError
+from synthaug.lora.formats import grouped, with_peft_alphas
+from synthaug.lora.layers import LoraLayer
+from synthaug.lora.updates import Decomposed, FullChange, HadamardLayer, KroneckerLayer, TuckerLayer, Update
+
+__all__ = ["read_updates"]
+
+_KINDS = {"lora_down.weight": "LoRA", "hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "diff": "full change"}
+"""A tensor that only this kind of update has -> the kind."""
+
+_STRANGE = {
+    "on_input": "IA3", "a1.weight": "GLoRA", "oft_blocks": "OFT or BOFT", "w_norm": "a change of norms", "diff_b": "a change of biases",
+    "oft_diag": "OFT or BOFT", "reshape_weight": "a change of shape",
+}  # fmt: skip
+"""A tensor of a kind that is not read -> the kind."""
+
+
+def read_updates(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> dict[str, Update]:
+    """Updates by kohya name, every tensor of the file accounted for.
+
+    Args:
+        tensors: All of a file.
+        metadata: Of the file; diffusers keeps PEFT's settings there.
+        path: The file, for messages and for PEFT's settings beside it.
+
+    Raises:
+        UnusableFileError: If the file holds no LoRA, an incomplete one, or one of a kind that is not read.
+    """
+    if not any(mark in key for key in tensors for mark in ("lora", "hada_", "lokr_", "diff", *_STRANGE)):
+        example = next(iter(tensors), "nothing")
+        raise UnusableFileError(
+            f"a LoRA file must hold keys such as X.lora_down.weight (kohya's naming, diffusers' or PEFT's), {path} has {len(tensors)} "
+            f"tensors such as {example!r}; convert it, or check that it is a LoRA"
+        )
+    groups = with_peft_alphas(grouped(tensors), _peft_settings(metadata, path))
+    return {name: _update(name, groups[name], path) for name in sorted(groups)}
+
+
+def _update(name: str, parts: Mapping[str, Tensor], path: Path) -> Update:
+    """The update of one module."""
+    if strange := next((kind for part, kind in _STRANGE.items() if part in parts), None):
+        raise UnusableFileError(
+            f"{path} holds {strange} for {name}, which is not read; LoRA, LoCon, LoHa, LoKr, DoRA and full changes are: "
+            "convert it with the tool that made it"
+        )
+    kind = next((kind for part, kind in _KINDS.items() if part in parts), None)
+    plain = {part: tensor for part, tensor in parts.items() if part not in ("alpha", "dora_scale")}
+    try:
+        update, used = _BUILD[kind or ""](plain, None if "alpha" not in parts else float(parts["alpha"]))
+    except KeyError as missing:
+        wanted = str(missing).strip("'") if kind else "lora_down.weight"
+        of = f" of rank {parts['lora_down.weight'].shape[0]}" if wanted == "lora_up.weight" else ""
+        raise UnusableFileError(f"{path} is incomplete: {name} has no {wanted}{of}; get it again") from None
+    if left := sorted(set(plain) - used):
+        raise UnusableFileError(f"{path} has a tensor {left[0]} for {name} that no {kind} has; it may come from a newer tool")
+    return Decomposed(direction=update, magnitude=parts["dora_scale"]) if "dora_scale" in parts else update
+
+
+def _lora(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Update, set[str]]:
+    down, up = parts["lora_down.weight"], parts["lora_up.weight"]
+    if up.ndim < 2 or up.shape[1] != down.shape[0]:
+        raise KeyError("lora_up.weight")
+    alpha = float(down.shape[0]) if alpha is None else alpha
+    if "lora_mid.weight" in parts:
+        return TuckerLayer(down=down, mid=parts["lora_mid.weight"], up=up, alpha=alpha), set(parts)
+    return LoraLayer(down=down, up=up, alpha=alpha), {"lora_down.weight", "lora_up.weight"}
+
+
+def _loha(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Update, set[str]]:
+    names = [f"hada_w{number}_{side}" for number in (1, 2) for side in "ab"]
+    names += ["hada_t1", "hada_t2"] if "hada_t1" in parts else []
+    found = {name: parts[name] for name in names}
+    return HadamardLayer(parts=found, alpha=float(found["hada_w1_b"].shape[0]) if alpha is None else alpha), set(names)
+
+
+def _lokr(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Update, set[str]]:
+    names = [n for number in (1, 2) for n in ((f"lokr_w{number}",) if f"lokr_w{number}" in parts else _low(number))]
+    names += ["lokr_t2"] if "lokr_t2" in parts else []
+    layer = KroneckerLayer(parts={name: parts[name] for name in names}, alpha=1.0 if alpha is None else alpha)
+    return (layer if alpha is not None else KroneckerLayer(parts=layer.parts, alpha=float(layer.rank))), set(names)
+
+
+def _low(number: int) -> tuple[str, str]:
+    return f"lokr_w{number}_a", f"lokr_w{number}_b"
+
+
+def _full(parts: Mapping[str, Tensor], _alpha: float | None) -> tuple[Update, set[str]]:
+    return FullChange(diff=parts["diff"]), {"diff"}
+
+
+_BUILD = {"LoRA": _lora, "LoHa": _loha, "LoKr": _lokr, "full change": _full}
+
+
+def _peft_settings(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
+    """PEFT's settings by component: from diffusers' metadata, or from the file that PEFT writes beside its own."""
+    if "lora_adapter_metadata" in metadata:
+        found: dict[str, Any] = {}
+        for key, value in json.loads(metadata["lora_adapter_metadata"]).items():
+            component, _, setting = key.partition(".")
+            found.setdefault(component, {})[setting] = value
+        return found
+    beside = path.with_name("adapter_config.json")
+    if path.name == "adapter_model.safetensors" and beside.is_file():
+        settings = json.loads(beside.read_text(encoding="utf-8"))
+        return dict.fromkeys(("unet", "text_encoder", "text_encoder_2"), settings)
+    return {}
