@@ -9,7 +9,10 @@ snr            SNR(t)     alpha**2 / sigma**2, (B,)
 
 v target:        Salimans & Ho 2022, https://arxiv.org/abs/2202.00512
 min-SNR weight:  Hang et al. 2023, https://arxiv.org/abs/2303.09556
+debiased weight: Yu et al. 2023, https://arxiv.org/abs/2310.08442
 offset noise:    Guttenberg 2023, https://www.crosslabs.org/blog/diffusion-with-offset-noise
+multires noise:  Whitaker 2023, https://wandb.ai/johnowhitaker/multires_noise/reports/Multi-Resolution-Noise-for-Diffusion-Model-Training--VmlldzozNjYyOTU2
+perturbed input: Ning et al. 2023, https://arxiv.org/abs/2301.11706
 """
 
 from __future__ import annotations
@@ -18,8 +21,20 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-__all__ = ["Target", "min_snr_weight", "noised", "offset_noise", "target_of", "v_target"]
+__all__ = [
+    "Target",
+    "debiased_weight",
+    "min_snr_weight",
+    "multires_noise",
+    "noised",
+    "offset_noise",
+    "perturbed",
+    "target_of",
+    "v_target",
+    "weighted_mean",
+]
 
 Target = Literal["epsilon", "v_prediction", "sample"]
 """What the network predicts, under the names of diffusers' schedulers."""
@@ -51,6 +66,57 @@ def min_snr_weight(snr: Tensor, kind: Target, *, gamma: float = 5.0) -> Tensor:
     """
     clipped = snr.clamp(max=gamma)
     return {"sample": clipped, "epsilon": clipped / snr, "v_prediction": clipped / (snr + 1)}[kind]
+
+
+def debiased_weight(snr: Tensor, kind: Target, *, largest: float = 1000.0) -> Tensor:
+    """Weight per sample, (B,), 1 / sqrt(SNR) on errors of epsilon and the same in other terms; SNR is cut at ``largest``.
+
+    Example:
+        >>> debiased_weight(torch.tensor([0.25, 4.0]), "epsilon")
+        tensor([2.0000, 0.5000])
+    """
+    cut = snr.clamp(max=largest)
+    weight: Tensor = {"epsilon": cut.rsqrt(), "v_prediction": cut.sqrt() / (cut + 1), "sample": cut.sqrt()}[kind]
+    return weight
+
+
+def multires_noise(eps: Tensor, discount: float, generator: torch.Generator | None = None) -> Tensor:
+    """Add noise of half the resolution, a quarter and so on, each times ``discount`` again; the variance stays 1.
+
+    Low frequencies get more noise, so that a LoRA learns the light and shade of whole pictures.
+    """
+    if discount == 0:
+        return eps
+    height, width = eps.shape[-2:]
+    total, variance, level = eps, 1.0, 1
+    while min(height, width) >> level:
+        small = torch.randn(*eps.shape[:2], height >> level, width >> level, generator=generator, dtype=eps.dtype).to(eps.device)
+        share = discount**level
+        total = total + share * functional.interpolate(small, (height, width), mode="nearest")
+        variance, level = variance + share**2, level + 1
+    return torch.div(total, variance**0.5)
+
+
+def perturbed(eps: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:
+    """The noise that is added instead of ``eps``, which stays the target: the network learns to correct its own errors."""
+    if strength == 0:
+        return eps
+    return eps + strength * torch.randn(eps.shape, generator=generator, dtype=eps.dtype).to(eps.device)
+
+
+def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of an error map (B, C, h, w) over each sample, (B,); with a weight (B, 1, h, w), over its area.
+
+    A small defect counts as much as a large one: the sum is divided by the weight's own.
+
+    Example:
+        >>> error, weight = torch.ones(1, 4, 2, 2), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+        >>> weighted_mean(error, weight)
+        tensor([1.])
+    """
+    if weight is None:
+        return error.flatten(1).mean(1)
+    return (error * weight).flatten(1).sum(1) / (weight.flatten(1).sum(1) * error.shape[1]).clamp_min(1e-6)
 
 
 def offset_noise(eps: Tensor, strength: float, generator: torch.Generator | None = None) -> Tensor:

@@ -34,7 +34,7 @@ def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: flo
         name=name, base=module.base, base_hash=module.base_hash, prediction_type=module.kind, caption=common, size=data.size,
         rank=module.shape.rank, alpha=module.shape.alpha, targets=module.shape.targets, learning_rate=module.learning_rate,
         text_learning_rate=module.text_learning_rate, batch_size=data.batch_size, steps=trainer.global_step,
-        max_steps=trainer.max_steps, seed=module.seed, snr_gamma=module.snr_gamma, noise_offset=module.noise_offset,
+        max_steps=trainer.max_steps, seed=module.seed, loss=module.loss,
         caption_dropout=data.caption_dropout, gradient_checkpointing=module.gradient_checkpointing,
         precision=str(trainer.precision), started=started, finished=time.time(),
     )  # fmt: skip

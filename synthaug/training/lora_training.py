@@ -13,12 +13,13 @@ from torch import Tensor
 from transformers import CLIPTextModel
 from typing_extensions import override
 
-from synthaug.diffusion.objective import Target, min_snr_weight, noised, offset_noise, target_of
+from synthaug.diffusion.objective import Target, noised, target_of, weighted_mean
 from synthaug.diffusion.schedule import NoiseSchedule
 from synthaug.errors import NumericsError, SettingError, require
 from synthaug.lora.layers import LoraLayer, put_on, trained_layers
 from synthaug.models.load import Part, load_base
 from synthaug.seeds import seed_for
+from synthaug.training.loss import Loss
 
 __all__ = ["Batch", "LoraShape", "LoraTraining"]
 
@@ -53,7 +54,8 @@ class LoraTraining(LightningModule):
     """Teach a LoRA on a frozen base to draw the photos.
 
     Batches are dicts: ``mean`` and ``std`` (B, C, h, w), the encoder's posterior, already scaled;
-    ``states`` (B, 77 n, width), text states; ``tokens`` (B, 77 n), used when the text encoder is trained.
+    ``states`` (B, 77 n, width), text states; ``tokens`` (B, 77 n), used when the text encoder is trained;
+    ``weight`` (B, 1, h, w), how much each place counts, if there are masks.
     What step k draws at random depends on the seed and k alone, so a resumed run is the same run.
 
     Args:
@@ -61,8 +63,7 @@ class LoraTraining(LightningModule):
         shape: Rank, alpha and place of the layers.
         learning_rate: Step size of AdamW for the UNet's layers.
         text_learning_rate: The same for the text encoder's layers; 0 leaves the text encoder out.
-        snr_gamma: Where the min-SNR weight is cut, in units of SNR; 0 turns the weight off.
-        noise_offset: Strength of the constant part of the noise; 0.05 helps dark and bright photos.
+        loss: Which noise, which steps, how much each counts.
         gradient_checkpointing: Compute activations again in the backward pass, for little memory.
         seed: Seed of noise and time steps.
 
@@ -74,8 +75,6 @@ class LoraTraining(LightningModule):
     Example:
         >>> LoraTraining(shape=LoraShape(rank=4)).shape.rank
         4
-
-    min-SNR weight: Hang et al. 2023, https://arxiv.org/abs/2303.09556.
     """
 
     alpha: Tensor
@@ -88,8 +87,7 @@ class LoraTraining(LightningModule):
         shape: LoraShape = LoraShape(),
         learning_rate: float = 1e-3,
         text_learning_rate: float = 0.0,
-        snr_gamma: float = 5.0,
-        noise_offset: float = 0.0,
+        loss: Loss = Loss(),
         gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
@@ -97,12 +95,10 @@ class LoraTraining(LightningModule):
         require({
             "learning_rate must be above 0; 1e-3 to 1e-4 are usual": (0 < learning_rate < math.inf, learning_rate),
             "text_learning_rate must be 0 or above; 0 trains none": (0 <= text_learning_rate < math.inf, text_learning_rate),
-            "snr_gamma must be 0 or above; 5 is usual, 0 turns it off": (0 <= snr_gamma < math.inf, snr_gamma),
-            "noise_offset must be from 0 to 1; 0.05 is usual": (0 <= noise_offset <= 1, noise_offset),
         })  # fmt: skip
         self.base, self.shape, self.seed = base, shape, seed
         self.learning_rate, self.text_learning_rate = learning_rate, text_learning_rate
-        self.snr_gamma, self.noise_offset = snr_gamma, noise_offset
+        self.loss = loss
         self.gradient_checkpointing = gradient_checkpointing
         self.base_hash = ""
         self.kind: Target = "epsilon"
@@ -152,16 +148,13 @@ class LoraTraining(LightningModule):
         generator = torch.Generator().manual_seed(seed_for(self.seed, "noise", self.global_step))
         mean, count = batch["mean"], len(batch["mean"])
         x = mean + batch["std"] * torch.randn(mean.shape, generator=generator).to(mean)
-        spread = (torch.arange(count) + torch.rand(count, generator=generator)) / count
-        t = (spread * len(self.alpha)).long().to(x.device)
-        eps = offset_noise(torch.randn(x.shape, generator=generator), self.noise_offset, generator).to(x)
+        t = self.loss.times(count, len(self.alpha), generator).to(x.device)
+        eps, added = self.loss.noise(x, generator)
         alpha, sigma = self.alpha[t], self.sigma[t]
 
-        answer = self(noised(x, eps, alpha, sigma), t, self._text(batch)).float()
-        error = (answer - target_of(self.kind, x, eps, alpha, sigma)).square().flatten(1).mean(1)
-        if self.snr_gamma > 0:
-            error = error * min_snr_weight((alpha / sigma) ** 2, self.kind, gamma=self.snr_gamma)
-        loss: Tensor = error.mean()
+        answer = self(noised(x, added, alpha, sigma), t, self._text(batch)).float()
+        error = (answer - target_of(self.kind, x, eps, alpha, sigma)).square()
+        loss = (weighted_mean(error, batch.get("weight")) * self.loss.weight((alpha / sigma) ** 2, self.kind)).mean()
         if not torch.isfinite(loss):
             raise NumericsError(
                 f"the loss must be a number, it is {loss.item()} at step {self.global_step}; use --trainer.precision 32-true, "

@@ -14,6 +14,7 @@ from importlib.metadata import version
 
 from synthaug.lora.file import FORMAT, SeenPhoto
 from synthaug.records import Photo
+from synthaug.training.loss import Loss
 
 __all__ = ["RunFacts", "metadata_of"]
 
@@ -37,8 +38,7 @@ class RunFacts:
     steps: int
     max_steps: int
     seed: int
-    snr_gamma: float
-    noise_offset: float
+    loss: Loss
     caption_dropout: float
     gradient_checkpointing: bool
     precision: str
@@ -59,7 +59,9 @@ def metadata_of(facts: RunFacts, photos: tuple[Photo, ...]) -> dict[str, str]:
         "learning_rate": facts.learning_rate, "unet_lr": facts.learning_rate, "text_encoder_lr": facts.text_learning_rate or None,
         "optimizer": "torch.optim.adamw.AdamW", "lr_scheduler": "cosine", "max_grad_norm": 1.0,
         "mixed_precision": facts.precision, "gradient_checkpointing": facts.gradient_checkpointing, "gradient_accumulation_steps": 1,
-        "min_snr_gamma": facts.snr_gamma or None, "noise_offset": facts.noise_offset or None, "caption_dropout_rate": facts.caption_dropout,
+        "min_snr_gamma": None if facts.loss.debiased else facts.loss.snr_gamma or None, "debiased_estimation": facts.loss.debiased,
+        "noise_offset": facts.loss.noise_offset or None, "ip_noise_gamma": facts.loss.input_perturbation or None,
+        "multires_noise_discount": facts.loss.multires_noise or None, "caption_dropout_rate": facts.caption_dropout,
         "seed": facts.seed, "steps": facts.steps, "max_train_steps": facts.max_steps, "num_train_images": len(photos),
         "batch_size_per_device": facts.batch_size, "total_batch_size": facts.batch_size, "resolution": f"({width}, {height})",
         "dataset_dirs": json.dumps({folder: {"n_repeats": 1, "img_count": len(photos)}}),

@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d as area
 from torch.utils.data import DataLoader, IterableDataset
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
-from synthaug.errors import require
+from synthaug.errors import PhotoFolderError, require
 from synthaug.models.load import Base, load_base
 from synthaug.photos.folder import PhotoFolder, read_folder
-from synthaug.pixels import framed, read_image, to_float
+from synthaug.pixels import framed, framed_mask, read_image, read_mask, to_float
 from synthaug.prompts.encode import TextStates, token_chunks
 from synthaug.records import Photo
 from synthaug.seeds import seed_for
@@ -60,6 +61,8 @@ class PhotoData(LightningDataModule):
         size: Height and width; the base's own when left out.
         batch_size: Photos per step.
         views: Crops of each photo.
+        outside_mask: How much the photo counts outside of its mask, 0 to 1; 1 leaves masks aside. Masks lie in a sub-folder
+            ``mask`` under the photos' names; a photo without one counts everywhere.
         caption_dropout: Share of samples without a caption, 0 to 1, so that guidance works.
         seed: Seed of views and batches.
 
@@ -79,18 +82,20 @@ class PhotoData(LightningDataModule):
         size: tuple[int, int] | None = None,
         batch_size: int = 4,
         views: Views = Views(),
+        outside_mask: float = 1.0,
         caption_dropout: float = 0.1,
         seed: int = 0,
     ) -> None:
         super().__init__()
         require({
             "batch_size must be at least 1": (batch_size >= 1, batch_size),
+            "outside_mask must be from 0 to 1; 1 leaves masks aside": (0 <= outside_mask <= 1, outside_mask),
             "caption_dropout must be from 0 to 1; 0.1 is usual": (0 <= caption_dropout <= 1, caption_dropout),
             "size must be [height, width], each a multiple of 8": (size is None or all(s >= 8 and s % 8 == 0 for s in size), size),
         })  # fmt: skip
         self.folder, self.base_name, self.trigger, self.caption, self.group = Path(photos), base, trigger, caption, group
         self.size, self.batch_size, self.views = size, batch_size, views
-        self.caption_dropout, self.seed = caption_dropout, seed
+        self.outside_mask, self.caption_dropout, self.seed = outside_mask, caption_dropout, seed
         self.found: PhotoFolder | None = None
 
     @override
@@ -110,29 +115,57 @@ class PhotoData(LightningDataModule):
     def _encode_photos(self, base: Base, photos: tuple[Photo, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation of every view, (N, views, C, h, w), scaled."""
         assert base.vae is not None
-        means, stds = [], []
+        means, stds, weights = [], [], []
         for photo in photos:
-            views = to_float(self._cut(photo, size)).to(base.vae.device)
+            cut, masks = self._cut(photo, size)
+            views = to_float(cut).to(base.vae.device)
             with torch.inference_mode():
                 posterior = torch.stack([torch.cat(_posterior(base, view[None])) for view in views])
             means.append(posterior[:, 0].cpu())
             stds.append(posterior[:, 1].cpu())
+            inside = area(masks[:, None].float(), (posterior.shape[-2], posterior.shape[-1]))
+            weights.append(self.outside_mask + (1 - self.outside_mask) * inside)
+        self._weights = torch.stack(weights)
         return torch.stack(means).clone(), torch.stack(stds).clone()
 
-    def _cut(self, photo: Photo, size: tuple[int, int]) -> Tensor:
-        """Views of a photo, uint8 (views, 3, *size)."""
+    def _cut(self, photo: Photo, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Views of a photo, uint8 (views, 3, *size), and the same views of its mask, uint8 (views, *size)."""
         height, width = size
         whole = read_image(photo.path)
-        cut = [framed(whole, size)]
+        mask = self._mask(photo, whole)
+        cut, masks = [framed(whole, size)], [framed_mask(mask, size)]
         generator = torch.Generator().manual_seed(seed_for(self.seed, "views", photo.sha256))
         for _ in range(self.views.count - 1):
             zoom, top, left, mirrored = torch.rand(4, generator=generator).tolist()
             scale = 1 + zoom * (self.views.zoom - 1)
-            large = framed(whole, (round(height * scale), round(width * scale)))
+            large, large_mask = (
+                frame(of, (round(height * scale), round(width * scale))) for frame, of in ((framed, whole), (framed_mask, mask))
+            )
             y, x = round(top * (large.shape[1] - height)), round(left * (large.shape[2] - width))
-            view = large[:, y : y + height, x : x + width]
-            cut.append(F.horizontal_flip(view) if self.views.flip and mirrored < 0.5 else view)
-        return torch.stack(cut)
+            view, part = large[:, y : y + height, x : x + width], large_mask[y : y + height, x : x + width]
+            flip = self.views.flip and mirrored < 0.5
+            cut.append(F.horizontal_flip(view) if flip else view)
+            masks.append(F.horizontal_flip(part) if flip else part)
+        return torch.stack(cut), torch.stack(masks)
+
+    def _mask(self, photo: Photo, whole: Tensor) -> Tensor:
+        """The photo's mask, uint8 (H, W); ones where there is none, or none is asked for.
+
+        Raises:
+            PhotoFolderError: If it is of another size, or marks nothing.
+        """
+        everywhere = torch.ones(whole.shape[1:], dtype=torch.uint8)
+        if photo.mask is None or self.outside_mask == 1:
+            return everywhere
+        mask = read_mask(photo.mask)
+        if mask.shape != everywhere.shape:
+            raise PhotoFolderError(
+                f"a mask must be as large as its photo, {photo.mask} is {tuple(mask.shape)}, {photo.path.name} {tuple(everywhere.shape)}; "
+                "make it again from this photo"
+            )
+        if not mask.any():
+            raise PhotoFolderError(f"a mask must mark something, {photo.mask} is black; paint the defect white, or delete the mask")
+        return mask
 
     def _encode_captions(self, base: Base, captions: tuple[str, ...]) -> None:
         """Token ids and text states of every caption, and of none, all of one length."""
@@ -158,6 +191,7 @@ class PhotoData(LightningDataModule):
             "std": self._std[rows, views],
             "tokens": self._tokens[texts],
             "states": self._states[texts],
+            "weight": self._weights[rows, views],
         }
 
     @override

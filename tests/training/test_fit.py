@@ -112,8 +112,11 @@ def test_sample_grids_are_drawn_from_the_file_and_the_interim_file_goes(photo_fo
         (("--model.learning_rate", "-1"), "learning_rate must be above 0; 1e-3 to 1e-4 are usual, got -1.0"),
         (("--model.learning_rate", "0"), "learning_rate must be above 0"),
         (("--model.text_learning_rate", "-1"), "text_learning_rate must be 0 or above"),
-        (("--model.snr_gamma", "-1"), "snr_gamma must be 0 or above"),
-        (("--model.noise_offset", "7"), "noise_offset must be from 0 to 1"),
+        (("--model.loss.snr_gamma", "-1"), "snr_gamma must be 0 or above"),
+        (("--model.loss.noise_offset", "7"), "noise_offset must be from 0 to 1"),
+        (("--model.loss.multires_noise", "2"), "multires_noise must be from 0 to 1"),
+        (("--model.loss.input_perturbation", "-1"), "input_perturbation must be from 0 to 1"),
+        (("--model.loss.steps", "[0.5,0.5]"), "steps must be two shares of the schedule, the first below the second, got (0.5, 0.5)"),
         (("--save_every", "0"), "save_every must be at least 1, got 0"),
     ],
 )

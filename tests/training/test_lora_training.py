@@ -7,6 +7,7 @@ from lightning.pytorch import Trainer
 from synthaug.diffusion.objective import min_snr_weight, noised
 from synthaug.errors import NumericsError, SettingError
 from synthaug.training import LoraShape, LoraTraining, PhotoData
+from synthaug.training.loss import Loss
 
 
 def trained(base: Path, folder: Path, *, steps: int = 2, **settings) -> LoraTraining:
@@ -56,7 +57,7 @@ def test_without_a_text_learning_rate_there_are_no_text_layers(tiny_base):
 
 
 def test_the_loss_is_the_min_snr_weighted_error_of_the_noise(tiny_base, monkeypatch):
-    module = LoraTraining(str(tiny_base), snr_gamma=5.0)
+    module = LoraTraining(str(tiny_base), loss=Loss(snr_gamma=5.0))
     module.configure_model()
     seen = {}
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from synthaug.errors import PhotoFolderError
 from synthaug.training.photo_data import PhotoData, Views
@@ -72,3 +73,65 @@ def test_a_caption_file_beside_a_photo_wins_over_the_template(photo_folder, tiny
 def test_too_few_photos_are_refused_before_anything_is_encoded(photo_folder, tiny_base):
     with pytest.raises(PhotoFolderError, match=r"at least 5 usable photos are needed, .* holds 4"):
         encoded(photo_folder(4), tiny_base)
+
+
+def masked(folder, marks):
+    """Give photos masks: the given boxes (left, top, right, bottom) are white."""
+    (folder / "mask").mkdir()
+    for path, box in zip(sorted(folder.glob("*.jpg")), marks, strict=False):
+        with Image.open(path) as photo:
+            mask = Image.new("L", photo.size)
+        mask.paste(255, box)
+        mask.save(folder / "mask" / f"{path.stem}.png")
+    return folder
+
+
+def test_without_masks_or_with_masks_left_aside_every_place_counts(photo_folder, tiny_base):
+    plain = encoded(photo_folder(5), tiny_base, outside_mask=0.0)
+    aside = encoded(masked(photo_folder(5, name="masked"), [(0, 0, 9, 9)] * 5), tiny_base)
+
+    assert (plain.batch(0)["weight"] == 1).all()
+    assert (aside.batch(0)["weight"] == 1).all()
+
+
+def test_outside_of_the_mask_a_photo_counts_as_little_as_was_asked(photo_folder, tiny_base):
+    folder = masked(photo_folder(5, size=(32, 32)), [(0, 0, 16, 32)] * 4)
+
+    weights = encoded(folder, tiny_base, outside_mask=0.25, views=Views(count=1), batch_size=5, caption_dropout=0.0).batch(0)["weight"]
+
+    left_right = sorted((round(float(w[..., :2].mean()), 3), round(float(w[..., 2:].mean()), 3)) for w in weights)
+    assert weights.shape[1:] == (1, 4, 4)
+    assert left_right == [(1, 0.25)] * 4 + [(1, 1)]
+
+
+def test_views_of_mask_and_photo_are_cut_alike(photo_folder, tiny_base):
+    folder = photo_folder(5, size=(64, 64))
+    (folder / "mask").mkdir()
+    for path in folder.glob("*.jpg"):  # the mask is what is dark in the photo
+        with Image.open(path) as photo:
+            photo.convert("L").point(lambda value: 255 * (value < 160)).save(folder / "mask" / f"{path.stem}.png")
+    data = PhotoData(folder, base=str(tiny_base), outside_mask=0.0, views=Views(count=6, zoom=2.0, flip=True))
+
+    from synthaug.photos.folder import read_folder
+
+    for photo in read_folder(folder, trigger="x").photos:
+        cut, masks = data._cut(photo, (32, 32))
+        dark = (cut.float().mean(1) < 160).to(torch.uint8)
+        assert (dark == masks).float().mean() > 0.97
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "sentence"),
+    [((0, 0, 0, 0), None, "is black; paint the defect white"), ((0, 0, 5, 5), (9, 9), "must be as large as its photo")],
+)
+def test_a_mask_that_cannot_be_used_is_named(box, size, sentence, photo_folder, tiny_base):
+    folder = masked(photo_folder(5), [box])
+    if size is not None:
+        file = next((folder / "mask").iterdir())
+        with Image.open(file) as mask:
+            smaller = mask.resize(size)
+        smaller.save(file)
+
+    with pytest.raises(PhotoFolderError, match=sentence):
+        encoded(folder, tiny_base, outside_mask=0.0)
+    encoded(folder, tiny_base)
