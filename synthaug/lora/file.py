@@ -68,9 +68,9 @@ class LoraFile:
     """Where it came from, for messages."""
 
     @classmethod
-    def of(cls, unet: Mapping[str, LoraLayer], text_encoder: Mapping[str, LoraLayer], metadata: Mapping[str, str]) -> LoraFile:
+    def of(cls, unet: Mapping[str, Update], text_encoder: Mapping[str, Update], metadata: Mapping[str, str]) -> LoraFile:
         """Gather trained layers by module path."""
-        kinds: tuple[tuple[NetworkKind, Mapping[str, LoraLayer]], ...] = (("unet", unet), ("text_encoder", text_encoder))
+        kinds: tuple[tuple[NetworkKind, Mapping[str, Update]], ...] = (("unet", unet), ("text_encoder", text_encoder))
         layers = {kohya_name(path, kind): layer for kind, found in kinds for path, layer in found.items()}
         return cls(layers=layers, metadata=dict(metadata))
 
@@ -203,6 +203,30 @@ class LoraFile:
         if weight == 0:
             return {}
         return fuse(modules, self.layers, weight)
+
+    def layers_on(self, network: nn.Module, kind: NetworkKind) -> dict[str, LoraLayer]:
+        """The file's layers of one network by module path, to go on training them.
+
+        Raises:
+            UnusableFileError: If a layer has no module there, or is no plain LoRA.
+        """
+        paths = {kohya_name(path, kind): path for path, _ in network.named_modules()}
+        prefix = "lora_unet_" if kind == "unet" else "lora_te"
+        found: dict[str, LoraLayer] = {}
+        for name, layer in self.layers.items():
+            if not name.startswith(prefix):
+                continue
+            if name not in paths:
+                raise UnusableFileError(
+                    f"every layer of a LoRA must have its module in the base, {self.name} has {name}; take its own base"
+                )
+            if not isinstance(layer, LoraLayer):
+                raise UnusableFileError(
+                    f"training goes on from plain LoRAs alone, {self.name} has another kind on {name}; make it one with "
+                    "synthaug.lora.algebra.resize"
+                )
+            found[paths[name]] = layer
+        return found
 
     def summary(self) -> dict[str, object]:
         """What ``synthaug inspect`` prints."""

@@ -21,7 +21,7 @@ from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from torch import Tensor, nn
 
 from synthaug.errors import SettingError, UnusableFileError, choose
-from synthaug.lora.updates import Update
+from synthaug.lora.updates import Decomposed, Update
 
 __all__ = ["PRESETS", "LoraLayer", "fuse", "put_on", "target_paths", "trained_layers", "unfuse"]
 
@@ -92,8 +92,19 @@ def target_paths(model: nn.Module, targets: str) -> list[str]:
     return found
 
 
-def put_on(model: nn.Module, *, rank: int, alpha: float, targets: str = "transformer", dropout: float = 0.0) -> list[nn.Parameter]:
-    """Put trainable low-rank layers on a frozen network; its output is unchanged at first.
+def put_on(  # noqa: PLR0913  # what a LoRA can be, each documented below
+    model: nn.Module,
+    *,
+    rank: int,
+    alpha: float,
+    targets: str = "transformer",
+    dropout: float = 0.0,
+    conv_rank: int | None = None,
+    conv_alpha: float | None = None,
+    dora: bool = False,
+    start: Mapping[str, LoraLayer] | None = None,
+) -> list[nn.Parameter]:
+    """Put trainable low-rank layers on a frozen network; its output is unchanged at first, unless there is a start.
 
     Args:
         model: Frozen; it is changed in place by peft.
@@ -101,19 +112,35 @@ def put_on(model: nn.Module, *, rank: int, alpha: float, targets: str = "transfo
         alpha: Scale times rank.
         targets: A preset or a regular expression on module paths.
         dropout: Share of inputs that are dropped in training.
+        conv_rank: Rank on convolutions larger than 1 x 1, as LoCon has it; ``rank`` when left out.
+        conv_alpha: Their alpha; ``alpha`` when left out.
+        dora: Train a length for every output too.
+        start: Layers to go on from, by module path; they decide targets, ranks and alphas.
 
     Returns:
         The new parameters, the only ones that need gradients, in fp32.
 
     Raises:
         SettingError: If the rank is below 1 or the targets match nothing.
+
+    DoRA: Liu et al. 2024, https://arxiv.org/abs/2402.09353.
     """
     if rank < 1:
         raise SettingError(f"the rank of a LoRA must be at least 1, got {rank}; 4 to 64 are usual")
-    paths = target_paths(model, targets)
+    paths = target_paths(model, targets) if start is None else list(start)
+    wide = [path for path in paths if isinstance(found := model.get_submodule(path), nn.Conv2d) and max(found.kernel_size) > 1]
+    ranks = dict.fromkeys(wide, conv_rank or rank) if start is None else {path: layer.rank for path, layer in start.items()}
+    alphas = dict.fromkeys(wide, conv_alpha or alpha) if start is None else {path: layer.alpha for path, layer in start.items()}
     model.requires_grad_(requires_grad=False)
-    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=dropout)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=dropout, use_dora=dora, rank_pattern=ranks, alpha_pattern=alphas
+    )
     inject_adapter_in_model(config, model)
+    for path, layer in (start or {}).items():
+        module = model.get_submodule(path)
+        assert isinstance(module, PeftLoraLayer)
+        module.lora_A["default"].weight.data.copy_(layer.down)
+        module.lora_B["default"].weight.data.copy_(layer.up)
     trained = [weight for name, weight in model.named_parameters() if "lora_" in name]
     for weight in trained:
         weight.data = weight.data.float()
@@ -121,17 +148,18 @@ def put_on(model: nn.Module, *, rank: int, alpha: float, targets: str = "transfo
     return trained
 
 
-def trained_layers(model: nn.Module) -> dict[str, LoraLayer]:
+def trained_layers(model: nn.Module) -> dict[str, Update]:
     """Read the layers that :func:`put_on` put on, by the path of the module they sit on."""
-    return {
-        path: LoraLayer(
-            down=module.lora_A["default"].weight.detach().cpu().clone(),
-            up=module.lora_B["default"].weight.detach().cpu().clone(),
-            alpha=float(module.lora_alpha["default"]),
-        )
-        for path, module in model.named_modules()
-        if isinstance(module, PeftLoraLayer)
-    }
+    return {path: _trained(module) for path, module in model.named_modules() if isinstance(module, PeftLoraLayer)}
+
+
+def _trained(module: PeftLoraLayer) -> Update:
+    down, up = (side["default"].weight.detach().cpu().clone() for side in (module.lora_A, module.lora_B))
+    layer = LoraLayer(down=down, up=up, alpha=float(module.lora_alpha["default"]))
+    if not module.use_dora["default"]:
+        return layer
+    magnitude = module.lora_magnitude_vector["default"].weight.detach().cpu().clone()
+    return Decomposed(direction=layer, magnitude=magnitude.reshape(len(up), *[1] * (down.ndim - 1)))
 
 
 @torch.no_grad()

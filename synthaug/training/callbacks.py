@@ -32,7 +32,10 @@ def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: flo
     common = Counter(data.found.captions).most_common(1)[0][0]
     facts = RunFacts(
         name=name, base=module.base, base_hash=module.base_hash, prediction_type=module.kind, caption=common, size=data.size,
-        rank=module.shape.rank, alpha=module.shape.alpha, targets=module.shape.targets, learning_rate=module.learning_rate,
+        rank=module.shape.rank, alpha=module.shape.alpha, targets=module.shape.targets, conv_rank=module.shape.conv_rank,
+        conv_alpha=module.shape.conv_alpha, dora=module.shape.dora, dropout=module.shape.dropout, up_ratio=module.up_ratio,
+        optimizer=f"{type(trainer.optimizers[0]).__module__}.{type(trainer.optimizers[0]).__qualname__}", course=module.rate.course,
+        warm_up=module.rate.warm_up, learning_rate=module.learning_rate,
         text_learning_rate=module.text_learning_rate, batch_size=data.batch_size, steps=trainer.global_step,
         max_steps=trainer.max_steps, seed=module.seed, loss=module.loss,
         caption_dropout=data.caption_dropout, gradient_checkpointing=module.gradient_checkpointing,

@@ -32,6 +32,14 @@ class RunFacts:
     rank: int
     alpha: float
     targets: str
+    conv_rank: int | None
+    conv_alpha: float | None
+    dora: bool
+    up_ratio: float
+    optimizer: str
+    course: str
+    warm_up: int
+    dropout: float
     learning_rate: float
     text_learning_rate: float
     batch_size: int
@@ -55,9 +63,11 @@ def metadata_of(facts: RunFacts, photos: tuple[Photo, ...]) -> dict[str, str]:
         "output_name": facts.name, "sd_model_name": facts.base, "new_sd_model_hash": facts.base_hash,
         "v2": False, "base_model_version": "sd_v1", "clip_skip": None, "max_token_length": None,
         "network_module": "networks.lora", "network_dim": facts.rank, "network_alpha": facts.alpha,
-        "network_args": json.dumps({"targets": facts.targets}), "network_dropout": None,
+        "network_args": json.dumps({"targets": facts.targets, "conv_dim": facts.conv_rank, "conv_alpha": facts.conv_alpha,
+                                    "dora_wd": facts.dora, "loraplus_lr_ratio": facts.up_ratio}),
+        "network_dropout": facts.dropout or None,
         "learning_rate": facts.learning_rate, "unet_lr": facts.learning_rate, "text_encoder_lr": facts.text_learning_rate or None,
-        "optimizer": "torch.optim.adamw.AdamW", "lr_scheduler": "cosine", "max_grad_norm": 1.0,
+        "optimizer": facts.optimizer, "lr_scheduler": facts.course, "lr_warmup_steps": facts.warm_up, "max_grad_norm": 1.0,
         "mixed_precision": facts.precision, "gradient_checkpointing": facts.gradient_checkpointing, "gradient_accumulation_steps": 1,
         "min_snr_gamma": None if facts.loss.debiased else facts.loss.snr_gamma or None, "debiased_estimation": facts.loss.debiased,
         "noise_offset": facts.loss.noise_offset or None, "ip_noise_gamma": facts.loss.input_perturbation or None,

@@ -6,7 +6,8 @@ from torch import nn
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.lora.layers import LoraLayer, fuse, put_on, target_paths, trained_layers, unfuse
-from synthaug.lora.naming import modules_by_name
+from synthaug.lora.naming import kohya_name, modules_by_name
+from synthaug.lora.updates import Decomposed
 from synthaug.models.load import load_base
 
 
@@ -133,3 +134,45 @@ def test_targets_that_match_nothing_are_refused(unet, targets, sentence):
 def test_a_rank_below_one_is_refused(unet):
     with pytest.raises(SettingError, match="rank of a LoRA must be at least 1, got 0"):
         put_on(unet, rank=0, alpha=1.0)
+
+
+def test_convolutions_larger_than_one_pixel_have_a_rank_and_alpha_of_their_own(unet):
+    put_on(unet, rank=4, alpha=2.0, targets="everything", conv_rank=2, conv_alpha=0.5)
+
+    layers = trained_layers(unet)
+
+    wide = {path for path, layer in layers.items() if layer.down.ndim == 4 and layer.down.shape[-1] > 1}
+    assert wide
+    assert {(layers[path].rank, layers[path].alpha) for path in wide} == {(2, 0.5)}
+    assert {(layer.rank, layer.alpha) for path, layer in layers.items() if path not in wide} == {(4, 2.0)}
+
+
+def test_a_trained_dora_adds_what_peft_computes(unet, tiny_base):
+    torch.manual_seed(1)
+    bare = load_base(str(tiny_base), parts=("unet",)).unet
+    put_on(unet, rank=2, alpha=2.0, targets="everything", dora=True)
+    for name, weight in unet.named_parameters():
+        if "lora_B" in name or "magnitude" in name:
+            weight.data += 0.3 * torch.rand_like(weight)
+    layers = trained_layers(unet)
+
+    fuse({path: bare.get_submodule(path) for path in layers}, layers, 1.0)
+
+    assert all(isinstance(layer, Decomposed) for layer in layers.values())
+    with torch.inference_mode():
+        assert torch.allclose(answer(bare), answer(unet), atol=1e-4)
+
+
+def test_a_start_brings_its_targets_ranks_alphas_and_values(unet):
+    paths = {kohya_name(path, "unet"): path for path, _ in unet.named_modules()}
+    start = {paths[name]: layer for number, (name, layer) in enumerate(some_layers(unet)[1].items()) if number % 2}
+    first = next(iter(start))
+    start[first] = LoraLayer(down=start[first].down[:2], up=start[first].up[:, :2], alpha=0.25)
+
+    trained = put_on(unet, rank=8, alpha=8.0, start=start)
+    layers = trained_layers(unet)
+
+    assert layers.keys() == start.keys()
+    assert all(torch.equal(layers[path].down, layer.down) and torch.equal(layers[path].up, layer.up) for path, layer in start.items())
+    assert (layers[first].rank, layers[first].alpha) == (2, 0.25)
+    assert len(trained) == 2 * len(start)

@@ -145,3 +145,29 @@ def test_a_lora_that_could_not_be_written_is_found_out_before_training(photo_fol
         assert ended.value.code == 1
         assert sentence in err
         assert "Traceback" not in err
+
+
+def test_any_optimiser_may_be_named_and_the_file_says_which(photo_folder, tiny_base, tmp_path):
+    out = tmp_path / "sgd.safetensors"
+
+    fit(options(tiny_base, photo_folder(5), out, "--model.optimizer", "torch.optim.SGD", "--model.optimizer.momentum", "0.9",
+                "--model.rate.course", "linear", "--model.rate.warm_up", "2"))  # fmt: skip
+
+    metadata = LoraFile.read(out).metadata
+    assert metadata["ss_optimizer"] == "torch.optim.sgd.SGD"
+    assert (metadata["ss_lr_scheduler"], metadata["ss_lr_warmup_steps"]) == ("linear", "2")
+
+
+def test_training_goes_on_from_a_file_in_another_layout(photo_folder, tiny_base, tmp_path):
+    folder = photo_folder(5)
+    fit(options(tiny_base, folder, tmp_path / "first.safetensors"))
+    first = LoraFile.read(tmp_path / "first.safetensors")
+    first.write(tmp_path / "theirs.safetensors", dtype=torch.float32, layout="diffusers")
+
+    fit(options(tiny_base, folder, tmp_path / "second.safetensors", "--model.start", str(tmp_path / "theirs.safetensors"),
+                "--model.learning_rate", "1e-9", "--model.shape.rank", "7"))  # fmt: skip
+
+    second = LoraFile.read(tmp_path / "second.safetensors")
+    assert second.rank == first.rank == 2
+    assert all(torch.allclose(second.layers[name].delta(), layer.delta(), atol=1e-3) for name, layer in first.layers.items())
+    assert any(float(layer.delta().abs().max()) > 0 for layer in first.layers.values())

@@ -6,8 +6,10 @@ from lightning.pytorch import Trainer
 
 from synthaug.diffusion.objective import min_snr_weight, noised
 from synthaug.errors import NumericsError, SettingError
+from synthaug.lora.file import LoraFile
 from synthaug.training import LoraShape, LoraTraining, PhotoData
 from synthaug.training.loss import Loss
+from synthaug.training.rate import Rate
 
 
 def trained(base: Path, folder: Path, *, steps: int = 2, **settings) -> LoraTraining:
@@ -92,3 +94,45 @@ def test_unknown_targets_are_refused_with_the_choices(tiny_base):
 
     with pytest.raises(SettingError, match=r"unknown choice of LoRA targets 'atention'; choose one of: attention, everything, transformer"):
         module.configure_model()
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
+def test_the_second_matrices_and_the_text_encoder_have_step_sizes_of_their_own(photo_folder, tiny_base):
+    module = trained(tiny_base, photo_folder(5), steps=1, learning_rate=1e-3, text_learning_rate=1e-4, up_ratio=16.0)
+
+    groups = module.optimizers().optimizer.param_groups
+    names = {id(p): name for name, p in module.named_parameters()}
+
+    found = {
+        (names[id(p)].split(".")[0], "lora_B" in names[id(p)], round(group["initial_lr"], 6)) for group in groups for p in group["params"]
+    }
+    assert found == {("unet", False, 1e-3), ("unet", True, 16e-3), ("text_encoder", False, 1e-4), ("text_encoder", True, 16e-4)}
+
+
+@pytest.mark.parametrize(
+    ("course", "steps", "expected"),
+    [
+        ("cosine", (0, 2, 6, 10), (1 / 3, 1.0, 0.55, 0.1)),
+        ("linear", (0, 2, 6, 10), (1 / 3, 1.0, 0.55, 0.1)),
+        ("constant", (1, 2, 6, 10), (2 / 3, 1.0, 1.0, 1.0)),
+    ],
+)
+def test_the_rate_warms_up_and_goes_down_to_its_floor(course, steps, expected):
+    rate = Rate(course=course, warm_up=2, floor=0.1)
+
+    assert [rate.factor(step, 10) for step in steps] == pytest.approx(expected)
+    assert rate.factor(11, 10) == pytest.approx(expected[-1])
+
+
+def test_text_layers_of_a_start_are_not_lost_in_silence(tiny_base, tmp_path):
+    both = LoraTraining(str(tiny_base), shape=LoraShape(rank=2), text_learning_rate=1e-4)
+    both.configure_model()
+    LoraFile.of(both.layers()["unet"], both.layers()["text_encoder"], {}).write(tmp_path / "both.safetensors")
+
+    with pytest.raises(SettingError, match=r"has layers on the text encoder; give --model.text_learning_rate"):
+        LoraTraining(str(tiny_base), start=tmp_path / "both.safetensors").configure_model()
+
+    module = LoraTraining(str(tiny_base), start=tmp_path / "both.safetensors", text_learning_rate=1e-4)
+    module.configure_model()
+    assert {kind: set(found) for kind, found in module.layers().items()} == {kind: set(found) for kind, found in both.layers().items()}
+    assert module.layers()["text_encoder"]

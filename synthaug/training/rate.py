@@ -1,0 +1,45 @@
+"""How the learning rate goes over a run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from synthaug.errors import require
+
+__all__ = ["Rate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """Warm-up, then a course down, as factors on the learning rates.
+
+    Example:
+        >>> rate = Rate(course="linear", warm_up=2, floor=0.0)
+        >>> [round(rate.factor(step, 10), 2) for step in (0, 1, 2, 6, 10)]
+        [0.33, 0.67, 1.0, 0.5, 0.0]
+    """
+
+    course: Literal["cosine", "linear", "constant"] = "cosine"
+    """Shape of the way down."""
+
+    warm_up: int = 0
+    """Steps over which the rate rises to its full height."""
+
+    floor: float = 0.05
+    """Share of the rate that is left at the end; no matter for ``constant``."""
+
+    def __post_init__(self) -> None:
+        require({
+            "warm_up must be 0 steps or more": (self.warm_up >= 0, self.warm_up),
+            "floor must be from 0 to 1; 0.05 is usual": (0 <= self.floor <= 1, self.floor),
+        })  # fmt: skip
+
+    def factor(self, step: int, total: int) -> float:
+        """Factor at step ``step`` of ``total``."""
+        if step < self.warm_up:
+            return (step + 1) / (self.warm_up + 1)
+        gone = min(1.0, (step - self.warm_up) / max(1, total - self.warm_up))
+        left = {"cosine": (1 + math.cos(math.pi * gone)) / 2, "linear": 1 - gone, "constant": 1.0}[self.course]
+        return left if self.course == "constant" else self.floor + (1 - self.floor) * left
