@@ -10,15 +10,19 @@ from typing import Any
 
 from torch import Tensor
 
-from synthaug.errors import OutputError, PhotoFolderError, SettingError, UnusableFileError
+from synthaug.errors import OutputError, PhotoFolderError, SettingError, UnusableFileError, require
 from synthaug.photos.checks import Look, look_at, remarks
 from synthaug.photos.folder import PhotoFolder, read_caption, read_folder
+from synthaug.photos.lighting import contrast, flattened
 from synthaug.pixels import SUFFIXES, digest, framed, framed_mask, read_image, read_mask, save_mask, save_png
 from synthaug.records import Photo
 
 __all__ = ["prepare"]
 
 _LIST = "photos.json"
+
+FADED = 0.7
+"""Share of a defect's contrast that must be left after the light was evened out."""
 
 
 def prepare(
@@ -30,6 +34,7 @@ def prepare(
     trigger: str = "",
     group: str = "",
     masks: Path | None = None,
+    flatten: float = 0.0,
 ) -> None:
     """Check photos and write them upright, framed and captioned, without any EXIF.
 
@@ -45,6 +50,7 @@ def prepare(
         trigger: Word that will bring out what is learned.
         group: How many parts to cut off a file name, at its underscores, to find the group: ``"-1"`` is the last one.
         masks: Folder of masks, pictures with the photos' names, bright = defect; ``mask`` among the photos when left out.
+        flatten: Even out the light, 0 (leave it) to 1; a warning names photos whose marked defect fades with it.
 
     Raises:
         PhotoFolderError: If the photos cannot be used.
@@ -53,12 +59,13 @@ def prepare(
     """
     if min(size) < 8:
         raise SettingError(f"size must be height and width of at least 8 pixels, got {size}; 512 by 512 suits Stable Diffusion 1.x")
+    require({"flatten must be from 0 to 1; 1 takes out all unevenness": (0 <= flatten <= 1, flatten)})
     found = read_folder(photos, caption=caption, trigger=trigger, group=group, masks=masks)
     names = _names(found)
     _check_folder(photos, out, names)
-    written = [_write(photo, out / name, size) for photo, name in zip(found.photos, names, strict=True)]
+    written = [_write(photo, out / name, size, flatten) for photo, name in zip(found.photos, names, strict=True)]
     skipped = [{"file": path.name, "reason": reason} for path, reason in found.skipped]
-    content = {"size": list(size), "photos": [entry.listed for entry in written], "skipped": skipped}
+    content = {"size": list(size), "flatten": flatten, "photos": [entry.listed for entry in written], "skipped": skipped}
     _write_text(out / _LIST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     _tell(found, written, out, size)
 
@@ -70,13 +77,16 @@ class _Written:
     listed: dict[str, Any]
     look: Look
     edited: bool
+    faded: bool
+    """Whether evening out the light took away much of the marked defect's contrast."""
 
 
-def _write(photo: Photo, path: Path, size: tuple[int, int]) -> _Written:
+def _write(photo: Photo, path: Path, size: tuple[int, int], flatten: float) -> _Written:
     """Write picture, caption and mask of one photo."""
     picture = read_image(photo.path)
-    small = framed(picture, size)
     mask = None if photo.mask is None else _framed_mask(photo, picture, size)
+    small = framed(flattened(picture, strength=flatten) if flatten else picture, size)
+    faded = bool(flatten) and mask is not None and contrast(small, mask) < FADED * contrast(framed(picture, size), mask)
     _folder(path.parent if mask is None else path.parent / "mask")
     save_png(small, path)
     if mask is not None:
@@ -90,7 +100,7 @@ def _write(photo: Photo, path: Path, size: tuple[int, int]) -> _Written:
         "mask": None if mask is None else f"mask/{path.name}", "source": photo.path.name, "source_sha256": photo.sha256,
     }  # fmt: skip
     look = look_at(photo.path.name, picture, size, sha256=photo.sha256, defect=None if mask is None else float(mask.float().mean()))
-    return _Written(listed=listed, look=look, edited=text != photo.caption)
+    return _Written(listed=listed, look=look, edited=text != photo.caption, faded=faded)
 
 
 def _framed_mask(photo: Photo, picture: Tensor, size: tuple[int, int]) -> Tensor:
@@ -143,6 +153,11 @@ def _tell(found: PhotoFolder, written: list[_Written], out: Path, size: tuple[in
     if edited := [entry.listed["file"] for entry in written if entry.edited]:
         print(
             f"kept {len(edited)} captions that were already there, such as that of {edited[0]}; delete a .txt file to have it written anew"
+        )
+    if faded := [entry.listed["file"] for entry in written if entry.faded]:
+        print(
+            f"warning: evening out the light takes away much of the marked defect in {len(faded)} photos, such as {faded[0]}; "
+            "use a smaller --flatten, or none"
         )
     for remark in remarks([entry.look for entry in written], size):
         print(f"warning: {remark}")
