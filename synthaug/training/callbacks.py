@@ -68,6 +68,8 @@ class SaveLora(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
         assert isinstance(pl_module, LoraTraining)
         lora_file(trainer, pl_module, name=self.path.stem, started=self._started).write(self.path)
 
@@ -97,7 +99,7 @@ class SampleGrid(Callback):
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step % self.every_n_steps:
+        if trainer.global_step % self.every_n_steps or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LoraTraining)
         folder = self.folder or Path(trainer.default_root_dir) / "samples"
@@ -128,6 +130,8 @@ class PlainProgress(Callback):
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not trainer.is_global_zero:
+            return
         self._losses.append(outputs["loss"].detach())
         if trainer.global_step % self.every_n_steps and trainer.global_step != trainer.max_steps:
             return

@@ -80,7 +80,8 @@ class LoraTraining(LightningModule):
     Batches are dicts: ``mean`` and ``std`` (B, C, h, w), the encoder's posterior, already scaled;
     ``states`` (B, 77 n, width), text states; ``tokens`` (B, 77 n), used when the text encoder is trained;
     ``weight`` (B, 1, h, w), how much each place counts, if there are masks.
-    What step k draws at random depends on the seed and k alone, so a resumed run is the same run.
+    What step k draws at random depends on the seed and k alone, so a resumed run is the same run, and several
+    processes train as one would with all of their batches.
 
     Args:
         base: ``pocket``, a diffusers folder or a hub id.
@@ -193,9 +194,11 @@ class LoraTraining(LightningModule):
     def training_step(self, batch: Batch) -> Tensor:
         generator = torch.Generator().manual_seed(seed_for(self.seed, "noise", self.global_step))
         mean, count = batch["mean"], len(batch["mean"])
-        x = mean + batch["std"] * torch.randn(mean.shape, generator=generator).to(mean)
-        t = self.loss.times(count, len(self.alpha), generator).to(x.device)
-        eps, added = self.loss.noise(x, generator)
+        world, rank = (1, 0) if self._trainer is None else (self.trainer.world_size, self.trainer.global_rank)
+        mine, like = slice(rank * count, (rank + 1) * count), mean.new_empty(world * count, *mean.shape[1:])
+        x = mean + batch["std"] * torch.randn(like.shape, generator=generator)[mine].to(mean)
+        t = self.loss.times(world * count, len(self.alpha), generator)[mine].to(x.device)
+        eps, added = (noise[mine] for noise in self.loss.noise(like, generator))
         alpha, sigma = self.alpha[t], self.sigma[t]
 
         answer = self(noised(x, added, alpha, sigma), t, self._text(batch)).float()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -178,14 +179,16 @@ class PhotoData(LightningDataModule):
         self._tokens = torch.tensor([[*row, *[empty] * (chunks - len(row))] for row in rows]).flatten(1)
         self._states = torch.stack([texts(text, chunks).cpu() for text in (*captions, "")])
 
-    def batch(self, step: int) -> Batch:
-        """The batch of step ``step``."""
+    def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
+        """The batch of step ``step``, or the part of process ``rank`` of ``world``: together they see one large batch."""
         generator = torch.Generator().manual_seed(seed_for(self.seed, "batch", step))
-        count, photos = self.batch_size, len(self._mean)
+        count, photos = self.batch_size * world, len(self._mean)
         order = torch.randperm(photos, generator=generator)
         rows = order.repeat(-(-count // photos))[:count]
         views = torch.randint(self._mean.shape[1], (count,), generator=generator)
         texts = torch.where(torch.rand(count, generator=generator) < self.caption_dropout, photos, rows)
+        mine = slice(rank * self.batch_size, (rank + 1) * self.batch_size)
+        rows, views, texts = rows[mine], views[mine], texts[mine]
         return {
             "mean": self._mean[rows, views],
             "std": self._std[rows, views],
@@ -196,8 +199,10 @@ class PhotoData(LightningDataModule):
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
-        first = self.trainer.global_step if self.trainer is not None else 0
-        return DataLoader(_FromStep(self.batch, first), batch_size=None)
+        if self.trainer is None:
+            return DataLoader(_FromStep(self.batch, 0), batch_size=None)
+        make = partial(self.batch, rank=self.trainer.global_rank, world=self.trainer.world_size)
+        return DataLoader(_FromStep(make, self.trainer.global_step), batch_size=None)
 
 
 class _FromStep(IterableDataset[Batch]):

@@ -102,7 +102,8 @@ def fit(argv: Sequence[str]) -> None:
     except SystemExit:  # Lightning's answer to Ctrl-C
         print(f"stopped at step {cli.trainer.global_step}; {out} holds what was learned, go on with --resume true", flush=True)
         raise KeyboardInterrupt from None
-    print(f"{out} written after {cli.trainer.global_step} steps, {time.perf_counter() - started:.1f} s")
+    if cli.trainer.is_global_zero:
+        print(f"{out} written after {cli.trainer.global_step} steps, {time.perf_counter() - started:.1f} s")
 
 
 def _make_folder(folder: Path, out: Path) -> None:

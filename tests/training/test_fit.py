@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,10 +41,10 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(photo_fol
 
     whole_batch = PhotoData.batch
 
-    def until_two(self, step):
+    def until_two(self, step, **share):
         if step == 2:
             raise NumericsError("the lights went out")
-        return whole_batch(self, step)
+        return whole_batch(self, step, **share)
 
     monkeypatch.setattr(PhotoData, "batch", until_two)
     with pytest.raises(NumericsError, match="the lights went out"):
@@ -171,3 +174,17 @@ def test_training_goes_on_from_a_file_in_another_layout(photo_folder, tiny_base,
     assert second.rank == first.rank == 2
     assert all(torch.allclose(second.layers[name].delta(), layer.delta(), atol=1e-3) for name, layer in first.layers.items())
     assert any(float(layer.delta().abs().max()) > 0 for layer in first.layers.values())
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_their_batches_together(photo_folder, tiny_base, tmp_path):
+    folder = photo_folder(5)
+    two = options(tiny_base, folder, tmp_path / "two.safetensors", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+
+    subprocess.run([sys.executable, "-m", "synthaug", "fit", *two], check=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    fit(options(tiny_base, folder, tmp_path / "one.safetensors", "--data.batch_size", "4"))
+
+    one, both = (LoraFile.read(tmp_path / f"{name}.safetensors") for name in ("one", "two"))
+    assert one.layers.keys() == both.layers.keys()
+    assert max(float((one.layers[name].delta() - both.layers[name].delta()).abs().max()) for name in one.layers) < 1e-4
+    assert any(float(layer.delta().abs().max()) > 1e-4 for layer in one.layers.values())

@@ -135,3 +135,13 @@ def test_a_mask_that_cannot_be_used_is_named(box, size, sentence, photo_folder, 
     with pytest.raises(PhotoFolderError, match=sentence):
         encoded(folder, tiny_base, outside_mask=0.0)
     encoded(folder, tiny_base)
+
+
+def test_processes_share_one_large_batch(photo_folder, tiny_base):
+    folder = photo_folder(5)
+    large, small = (encoded(folder, tiny_base, batch_size=size) for size in (6, 2))
+
+    parts = [small.batch(4, rank=rank, world=3) for rank in range(3)]
+
+    whole = large.batch(4)
+    assert all(torch.equal(torch.cat([part[key] for part in parts]), whole[key]) for key in whole)
