@@ -46,7 +46,7 @@ def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: flo
 
 
 class SaveLora(Callback):
-    """Write the LoRA file at the end, and when the run is stopped before.
+    """Write the LoRA file at the end, and when the run is stopped before; with photos kept back, the best one seen.
 
     Args:
         path: The file; its stem is the LoRA's name.
@@ -54,7 +54,27 @@ class SaveLora(Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.best: tuple[float, int] | None = None
+        """Loss and step of the best file so far; None without photos kept back."""
         self._started = 0.0
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"] if self.path.exists() else None
+
+    @override
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights if they are the best so far."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is None or trainer.sanity_checking:
+            return
+        if self.best is None or float(loss) < self.best[0]:
+            self.best = (float(loss), trainer.global_step)
+            self._write(trainer, pl_module)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,6 +88,10 @@ class SaveLora(Callback):
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.best is None:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LoraTraining)

@@ -33,6 +33,9 @@ __all__ = ["Batch", "LoraShape", "LoraTraining"]
 
 Batch = dict[str, Tensor]
 
+VALIDATION_DRAWS = 8
+"""How often each photo that was kept back is noised."""
+
 
 def adamw(params: Iterable[Any]) -> Optimizer:
     """The usual optimiser."""
@@ -211,6 +214,21 @@ class LoraTraining(LightningModule):
             )
         self.log("train/loss", loss)
         return loss
+
+    @override
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Loss on photos that were kept back, always with the same noise at the same steps: a number that can be compared."""
+        losses = []
+        for draw in range(VALIDATION_DRAWS):
+            generator = torch.Generator().manual_seed(seed_for(self.seed, "validation", batch_idx, draw))
+            x = batch["mean"]
+            t = self.loss.times(len(x), len(self.alpha), generator).to(x.device)
+            eps = torch.randn(x.shape, generator=generator).to(x)
+            alpha, sigma = self.alpha[t], self.sigma[t]
+            answer = self(noised(x, eps, alpha, sigma), t, self._text(batch)).float()
+            error = weighted_mean((answer - target_of(self.kind, x, eps, alpha, sigma)).square(), batch.get("weight"))
+            losses.append((error * self.loss.weight((alpha / sigma) ** 2, self.kind)).mean())
+        self.log("val/loss", torch.stack(losses).mean(), batch_size=len(batch["mean"]))
 
     def _text(self, batch: Batch) -> Tensor:
         """Text states, from the encoder that is being trained or as they were cached."""

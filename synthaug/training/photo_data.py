@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
-from synthaug.errors import PhotoFolderError, require
+from synthaug.errors import PhotoFolderError, SettingError, require
 from synthaug.models.load import Base, load_base
 from synthaug.photos.folder import PhotoFolder, read_folder
 from synthaug.pixels import framed, framed_mask, read_image, read_mask, to_float
@@ -62,6 +63,7 @@ class PhotoData(LightningDataModule):
         size: Height and width; the base's own when left out.
         batch_size: Photos per step.
         views: Crops of each photo.
+        held_out: How many photos to keep back and measure the loss on, whole groups at a time; 0 trains on all.
         outside_mask: How much the photo counts outside of its mask, 0 to 1; 1 leaves masks aside. Masks lie in a sub-folder
             ``mask`` under the photos' names; a photo without one counts everywhere.
         caption_dropout: Share of samples without a caption, 0 to 1, so that guidance works.
@@ -83,6 +85,7 @@ class PhotoData(LightningDataModule):
         size: tuple[int, int] | None = None,
         batch_size: int = 4,
         views: Views = Views(),
+        held_out: int = 0,
         outside_mask: float = 1.0,
         caption_dropout: float = 0.1,
         seed: int = 0,
@@ -90,13 +93,14 @@ class PhotoData(LightningDataModule):
         super().__init__()
         require({
             "batch_size must be at least 1": (batch_size >= 1, batch_size),
+            "held_out must be 0 photos or more": (held_out >= 0, held_out),
             "outside_mask must be from 0 to 1; 1 leaves masks aside": (0 <= outside_mask <= 1, outside_mask),
             "caption_dropout must be from 0 to 1; 0.1 is usual": (0 <= caption_dropout <= 1, caption_dropout),
             "size must be [height, width], each a multiple of 8": (size is None or all(s >= 8 and s % 8 == 0 for s in size), size),
         })  # fmt: skip
         self.folder, self.base_name, self.trigger, self.caption, self.group = Path(photos), base, trigger, caption, group
         self.size, self.batch_size, self.views = size, batch_size, views
-        self.outside_mask, self.caption_dropout, self.seed = outside_mask, caption_dropout, seed
+        self.held_out, self.outside_mask, self.caption_dropout, self.seed = held_out, outside_mask, caption_dropout, seed
         self.found: PhotoFolder | None = None
 
     @override
@@ -111,7 +115,28 @@ class PhotoData(LightningDataModule):
         base.to(device, torch.float32)
         self._mean, self._std = self._encode_photos(base, found.photos, self.size)
         self._encode_captions(base, found.captions)
+        self._trained, self._kept_back = self._split(found.photos)
         self.found = found
+
+    def _split(self, photos: tuple[Photo, ...]) -> tuple[Tensor, Tensor]:
+        """Rows to train on and rows to measure on: groups are drawn until enough photos are kept back.
+
+        Raises:
+            SettingError: If fewer than two photos would be left to train on.
+        """
+        groups = sorted({photo.group for photo in photos}, key=lambda group: seed_for(self.seed, "held out", group))
+        back: list[int] = []
+        for group in groups:
+            if len(back) >= self.held_out:
+                break
+            back += [row for row, photo in enumerate(photos) if photo.group == group]
+        trained = [row for row in range(len(photos)) if row not in back]
+        if len(trained) < 2:
+            raise SettingError(
+                f"at least two photos must be left to train on, {self.held_out} kept back in whole groups leave {len(trained)} of "
+                f"{len(photos)}; use a smaller --data.held_out"
+            )
+        return torch.tensor(trained), torch.tensor(back, dtype=torch.int64)
 
     def _encode_photos(self, base: Base, photos: tuple[Photo, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation of every view, (N, views, C, h, w), scaled."""
@@ -182,13 +207,16 @@ class PhotoData(LightningDataModule):
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
         """The batch of step ``step``, or the part of process ``rank`` of ``world``: together they see one large batch."""
         generator = torch.Generator().manual_seed(seed_for(self.seed, "batch", step))
-        count, photos = self.batch_size * world, len(self._mean)
-        order = torch.randperm(photos, generator=generator)
+        count, photos = self.batch_size * world, len(self._trained)
+        order = self._trained[torch.randperm(photos, generator=generator)]
         rows = order.repeat(-(-count // photos))[:count]
         views = torch.randint(self._mean.shape[1], (count,), generator=generator)
-        texts = torch.where(torch.rand(count, generator=generator) < self.caption_dropout, photos, rows)
+        texts = torch.where(torch.rand(count, generator=generator) < self.caption_dropout, len(self._mean), rows)
         mine = slice(rank * self.batch_size, (rank + 1) * self.batch_size)
         rows, views, texts = rows[mine], views[mine], texts[mine]
+        return self._rows(rows, views, texts)
+
+    def _rows(self, rows: Tensor, views: Tensor, texts: Tensor) -> Batch:
         return {
             "mean": self._mean[rows, views],
             "std": self._std[rows, views],
@@ -196,6 +224,15 @@ class PhotoData(LightningDataModule):
             "states": self._states[texts],
             "weight": self._weights[rows, views],
         }
+
+    @override
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """The photos kept back, as they are, with their captions; no loader when there are none."""
+        if not len(self._kept_back):
+            warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # it is the intention
+            return []
+        parts = [self._rows(rows, torch.zeros_like(rows), rows) for rows in torch.split(self._kept_back, self.batch_size)]
+        return DataLoader(parts, batch_size=None)  # type: ignore[arg-type]  # a list is a map-style data set
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from jsonargparse import set_parsing_settings
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from typing_extensions import override
@@ -28,13 +28,14 @@ __all__ = ["fit"]
 
 
 class FitCLI(LightningCLI):
-    """The command's options: ``--model.*``, ``--data.*``, ``--trainer.*`` and four of its own."""
+    """The command's options: ``--model.*``, ``--data.*``, ``--trainer.*`` and five of its own."""
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--out", type=Path, default=Path("lora.safetensors"), help="the LoRA file to write")
         parser.add_argument("--resume", type=bool, default=False, help="go on from the last checkpoint beside the LoRA file")
         parser.add_argument("--save_every", type=int, default=50, help="steps from one checkpoint to the next")
+        parser.add_argument("--patience", type=int, default=10, help="stop after so many measurements without progress; 0 never")
         parser.link_arguments("model.base", "data.base")
 
     @property
@@ -46,7 +47,10 @@ class FitCLI(LightningCLI):
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer of the configuration, with files, progress and precision filled in."""
-        require({"save_every must be at least 1": (self.config.save_every >= 1, self.config.save_every)})
+        require({
+            "save_every must be at least 1": (self.config.save_every >= 1, self.config.save_every),
+            "patience must be 0 measurements or more": (self.config.patience >= 0, self.config.patience),
+        })  # fmt: skip
         _make_folder(self.folder, self.config.out)
         settings: dict[str, Any] = {**self.config_init.trainer, **kwargs}
         on_terminal = sys.stdout.isatty()
@@ -64,6 +68,12 @@ class FitCLI(LightningCLI):
         if settings["logger"] is False:
             settings["logger"] = CSVLogger(self.folder.parent, name="", version=self.folder.name)
         settings["default_root_dir"] = settings["default_root_dir"] or self.folder
+        if self.config_init.data.held_out:
+            settings |= {"val_check_interval": self.config.save_every, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+            if self.config.patience:
+                callbacks.append(EarlyStopping("val/loss", patience=self.config.patience))
+        else:
+            settings["limit_val_batches"] = 0
         return Trainer(**{**settings, "callbacks": callbacks, "enable_progress_bar": on_terminal})
 
 
@@ -103,7 +113,13 @@ def fit(argv: Sequence[str]) -> None:
         print(f"stopped at step {cli.trainer.global_step}; {out} holds what was learned, go on with --resume true", flush=True)
         raise KeyboardInterrupt from None
     if cli.trainer.is_global_zero:
-        print(f"{out} written after {cli.trainer.global_step} steps, {time.perf_counter() - started:.1f} s")
+        best = next(callback for callback in _callbacks(cli.trainer) if isinstance(callback, SaveLora)).best
+        which = "" if best is None else f", as it was at step {best[1]}, where the loss on the photos kept back was lowest ({best[0]:.4f})"
+        print(f"{out} written after {cli.trainer.global_step} steps, {time.perf_counter() - started:.1f} s{which}")
+
+
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return list(trainer.callbacks)  # type: ignore[attr-defined]  # set by the trainer's connector
 
 
 def _make_folder(folder: Path, out: Path) -> None:

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import subprocess
@@ -188,3 +189,40 @@ def test_two_processes_train_as_one_with_their_batches_together(photo_folder, ti
     assert one.layers.keys() == both.layers.keys()
     assert max(float((one.layers[name].delta() - both.layers[name].delta()).abs().max()) for name in one.layers) < 1e-4
     assert any(float(layer.delta().abs().max()) > 1e-4 for layer in one.layers.values())
+
+
+def test_the_file_is_the_one_with_the_lowest_loss_on_photos_kept_back(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
+    losses = iter([0.5, 0.3, 0.4, 0.6])
+    monkeypatch.setattr("synthaug.training.LoraTraining.validation_step", lambda self, *_: self.log("val/loss", next(losses)))
+    folder = photo_folder(6)
+
+    fit(options(tiny_base, folder, tmp_path / "best.safetensors", "--data.held_out", "1", "--save_every", "1"))
+    said = capsys.readouterr().out
+
+    assert "as it was at step 2, where the loss on the photos kept back was lowest (0.3000)" in said
+    assert LoraFile.read(tmp_path / "best.safetensors").metadata["ss_steps"] == "2"
+
+
+def test_a_run_that_gets_no_better_is_stopped(photo_folder, tiny_base, tmp_path, monkeypatch):
+    losses = iter([0.1] + [0.5] * 9)
+    monkeypatch.setattr("synthaug.training.LoraTraining.validation_step", lambda self, *_: self.log("val/loss", next(losses)))
+
+    fit(
+        options(
+            tiny_base, photo_folder(6), tmp_path / "a.safetensors", "--data.held_out", "1", "--save_every", "1", "--patience", "2", steps=9
+        )
+    )
+
+    assert len(list(losses)) == 10 - 3
+
+
+@pytest.mark.filterwarnings("ignore:Found .* in eval mode")
+def test_the_loss_on_photos_kept_back_is_the_same_every_time_it_is_measured(photo_folder, tiny_base, tmp_path):
+    out = tmp_path / "a.safetensors"
+    fit(options(tiny_base, photo_folder(6), out, "--data.held_out", "1", "--save_every", "1", "--model.learning_rate", "1e-12"))
+
+    with (tmp_path / "a-fit" / "metrics.csv").open(encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    values = [float(row["val/loss"]) for row in rows if row.get("val/loss")]
+    assert len(values) == 4
+    assert max(values) - min(values) < 1e-6

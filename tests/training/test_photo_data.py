@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
-from synthaug.errors import PhotoFolderError
+from synthaug.errors import PhotoFolderError, SettingError
 from synthaug.training.photo_data import PhotoData, Views
 
 
@@ -145,3 +145,22 @@ def test_processes_share_one_large_batch(photo_folder, tiny_base):
 
     whole = large.batch(4)
     assert all(torch.equal(torch.cat([part[key] for part in parts]), whole[key]) for key in whole)
+
+
+def test_photos_kept_back_are_whole_groups_and_never_trained_on(photo_folder, tiny_base):
+    folder = photo_folder(9)
+    for number, path in enumerate(sorted(folder.glob("*.jpg"))):
+        path.rename(folder / f"part{number // 3}_{number}.jpg")
+    data = encoded(folder, tiny_base, group="-1", held_out=2, batch_size=4, views=Views(count=1), caption_dropout=0.0)
+
+    trained = {tuple(row.flatten().tolist()) for step in range(20) for row in data.batch(step)["mean"]}
+    kept = [tuple(row.flatten().tolist()) for part in data.val_dataloader() for row in part["mean"]]
+
+    assert (len(trained), len(kept)) == (6, 3)
+    assert not trained & set(kept)
+    assert not list(encoded(folder, tiny_base, group="-1").val_dataloader())
+
+
+def test_keeping_back_everything_is_refused(photo_folder, tiny_base):
+    with pytest.raises(SettingError, match=r"at least two photos must be left to train on, 5 kept back in whole groups leave 0 of 5"):
+        encoded(photo_folder(5), tiny_base, held_out=5)
