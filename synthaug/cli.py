@@ -18,6 +18,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("synthaug.demo.run:demo", "show the whole road on made-up photos: train, draw, screen, shard, evaluate"),
     "prepare": ("synthaug.photos.prepare:prepare", "check photos and write them upright, framed and captioned"),
+    "caption": ("synthaug.photos.caption:caption", "write captions beside photos, or edit the ones that are there"),
     "fit": ("synthaug.training.run:fit", "train a LoRA on a folder of photos"),
     "generate": ("synthaug.generation.run:generate", "draw images with a LoRA or a plan"),
     "curate": ("synthaug.curation.run:curate", "screen images: odd ones, blanks and near-copies are crossed out with a reason"),
