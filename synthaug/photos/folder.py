@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,9 @@ class PhotoFolder:
     skipped: tuple[tuple[Path, str], ...]
     """Files that look like photos but cannot be used, with the reason."""
 
+    repeats: tuple[int, ...] = ()
+    """How often each photo is shown against the others; () shows all equally often."""
+
     @property
     def captions(self) -> tuple[str, ...]:
         """Every caption, in the photos' order."""
@@ -50,7 +54,10 @@ def read_folder(
     masks: Path | None = None,
     fewest: int = FEWEST,
 ) -> PhotoFolder:
-    """Look through a folder of photos; sub-folders are left out, EXIF (GPS too) is left behind.
+    """Look through a folder of photos; EXIF (GPS too) is left behind.
+
+    Sub-folders are left out, unless all photos lie in some that are named as kohya's scripts have it: ``10_iriko fish``
+    shows its photos ten times as often as ``1_...`` does, and photos without a text file are captioned ``iriko fish``.
 
     A photo's caption is the first line of the text file beside it (``photo.txt`` or ``photo.caption``),
     or else the template. A picture with the photo's name in the folder of masks is its mask.
@@ -82,10 +89,12 @@ def read_folder(
         raise PhotoFolderError(f"there is no folder {folder}; give the folder your photos lie in")
     if masks is not None and not masks.is_dir():
         raise PhotoFolderError(f"there is no folder {masks}; give the folder the masks lie in, or leave it out")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in (*SUFFIXES, *OTHERS) and not path.name.startswith("."))
+    files = _files(folder)
+    concepts = {} if files else _concepts(folder)
+    files = files or [path for sub in concepts for path in _files(sub)]
     if not files:
         raise PhotoFolderError(f"{folder} holds no photo ({', '.join(SUFFIXES)}); put at least {fewest} there, 20 are better")
-    photos, skipped = [], []
+    photos, skipped, repeats = [], [], []
     for path in files:
         try:
             image = _read(path)
@@ -93,14 +102,28 @@ def read_folder(
             log.warning("skipped %s: %s", path.name, error)
             skipped.append((path, str(error)))
             continue
-        text = _caption(path, caption, trigger)
-        photos.append(Photo(path=path, caption=text, sha256=digest(image), group=_group(path, group), mask=_mask(path, masks)))
+        times, words = concepts.get(path.parent, (1, ""))
+        text = _caption(path, words or caption, trigger)
+        part = f"{path.parent.name}/{_group(path, group)}" if concepts else _group(path, group)
+        photos.append(Photo(path=path, caption=text, sha256=digest(image), group=part, mask=_mask(path, masks)))
+        repeats.append(times)
     if len(photos) < fewest:
         lost = f"; {len(skipped)} more could not be used, the first: {skipped[0][1]}" if skipped else ""
         raise PhotoFolderError(f"at least {fewest} usable photos are needed, {folder} holds {len(photos)}{lost}; add photos, 20 are better")
     if skipped:
         log.warning("%d of %d photos were skipped", len(skipped), len(files))
-    return PhotoFolder(photos=tuple(photos), skipped=tuple(skipped))
+    return PhotoFolder(photos=tuple(photos), skipped=tuple(skipped), repeats=tuple(repeats) if concepts else ())
+
+
+def _files(folder: Path) -> list[Path]:
+    """Everything in a folder that looks like a photo, sorted."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (*SUFFIXES, *OTHERS) and not path.name.startswith("."))
+
+
+def _concepts(folder: Path) -> dict[Path, tuple[int, str]]:
+    """Sub-folders named as kohya's scripts have it -> repeats and class words; others are left out, as there."""
+    named = {sub: re.match(r"(\d+)_(.+)$", sub.name) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+    return {sub: (int(found[1]), found[2].strip()) for sub, found in named.items() if found and int(found[1]) > 0}
 
 
 def load_pictures(photos: tuple[Photo, ...], size: tuple[int, int]) -> Tensor:

@@ -115,10 +115,11 @@ class PhotoData(LightningDataModule):
         base.to(device, torch.float32)
         self._mean, self._std = self._encode_photos(base, found.photos, self.size)
         self._encode_captions(base, found.captions)
-        self._trained, self._kept_back = self._split(found.photos)
+        trained, self._kept_back = self._split(found.photos)
+        self._trained = torch.tensor([row for row in trained for _ in range(found.repeats[row] if found.repeats else 1)])
         self.found = found
 
-    def _split(self, photos: tuple[Photo, ...]) -> tuple[Tensor, Tensor]:
+    def _split(self, photos: tuple[Photo, ...]) -> tuple[list[int], Tensor]:
         """Rows to train on and rows to measure on: groups are drawn until enough photos are kept back.
 
         Raises:
@@ -136,7 +137,7 @@ class PhotoData(LightningDataModule):
                 f"at least two photos must be left to train on, {self.held_out} kept back in whole groups leave {len(trained)} of "
                 f"{len(photos)}; use a smaller --data.held_out"
             )
-        return torch.tensor(trained), torch.tensor(back, dtype=torch.int64)
+        return trained, torch.tensor(back, dtype=torch.int64)
 
     def _encode_photos(self, base: Base, photos: tuple[Photo, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Posterior mean and deviation of every view, (N, views, C, h, w), scaled."""

@@ -180,3 +180,31 @@ def test_pictures_are_loaded_framed(photo_folder):
 
     assert pictures.shape == (6, 3, 24, 16)
     assert pictures[4].equal(framed(read_image(photos[4].path), (24, 16)))
+
+
+def test_a_folder_as_kohyas_scripts_have_it_is_read_with_its_repeats_and_class_words(photo_folder, tmp_path):
+    whole = tmp_path / "dataset"
+    whole.mkdir()
+    for name, count in (("10_iriko fish", 4), ("1_fish", 2), ("notes", 3), ("0_nothing", 1)):
+        photo_folder(count, name=f"dataset/{name}")
+    (whole / "10_iriko fish" / "photo_01.txt").write_text("iriko, close\n", encoding="utf-8")
+
+    found = read_folder(whole)
+
+    assert len(found.photos) == 6
+    assert sorted(found.repeats) == [1, 1, 10, 10, 10, 10]
+    captions = dict(zip([str(photo.path.relative_to(whole)) for photo in found.photos], found.captions, strict=True))
+    assert captions["10_iriko fish/photo_00.jpg"] == "iriko fish"
+    assert captions["10_iriko fish/photo_01.jpg"] == "iriko, close"
+    assert captions["1_fish/photo_00.jpg"] == "fish"
+    assert len({photo.group for photo in found.photos}) == 6, "equal names in two folders are two parts"
+
+
+def test_photos_beside_such_folders_are_all_there_is(photo_folder):
+    folder = photo_folder(5)
+    photo_folder(2, name="photos/10_fish")
+
+    found = read_folder(folder, trigger="x")
+
+    assert len(found.photos) == 5
+    assert found.repeats == ()

@@ -1,3 +1,4 @@
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,15 @@ def test_photos_kept_back_are_whole_groups_and_never_trained_on(photo_folder, ti
 def test_keeping_back_everything_is_refused(photo_folder, tiny_base):
     with pytest.raises(SettingError, match=r"at least two photos must be left to train on, 5 kept back in whole groups leave 0 of 5"):
         encoded(photo_folder(5), tiny_base, held_out=5)
+
+
+def test_repeats_of_a_kohya_folder_say_how_often_its_photos_are_shown(photo_folder, tiny_base, tmp_path):
+    (tmp_path / "dataset").mkdir()
+    photo_folder(3, name="dataset/4_fish")
+    photo_folder(3, name="dataset/1_other", seed=9)
+    data = encoded(tmp_path / "dataset", tiny_base, views=Views(count=1), batch_size=15, caption_dropout=0.0)
+
+    rows = [tuple(row.flatten().tolist()) for row in data.batch(0)["mean"]]
+
+    assert sorted(Counter(rows).values()) == [1, 1, 1, 4, 4, 4]
+    assert data.found.captions == ("other",) * 3 + ("fish",) * 3
