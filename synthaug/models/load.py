@@ -109,7 +109,7 @@ def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text")) -
 
     Example:
         >>> load_base("pocket", parts=()).prediction_type
-        'epsilon'
+        'v_prediction'
     """
     place = resolve(name)
     if name == "pocket":

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from synthaug.pocket.optimizers import MuonAndAdamW, warm_stable_decay
-from synthaug.pocket.pictures import PictureSet
+from synthaug.pocket.pictures import KEPT_BACK, PictureSet
 
 __all__ = ["CropBatches", "DecoderPretraining", "as_float", "psnr"]
 
@@ -32,7 +32,7 @@ class CropBatches:
     """Square crops of rendered pictures.
 
     Args:
-        pictures: What to cut from; the last thousand are kept back.
+        pictures: What to cut from; the last :data:`KEPT_BACK` are left out.
         batch_size: Crops in a batch.
         side: Side of a crop in pixels.
     """
@@ -42,7 +42,7 @@ class CropBatches:
 
     def __call__(self, rng: np.random.Generator) -> Tensor:
         """Float (B, 3, side, side) in [-1, 1]."""
-        whole = self._pictures.pixels(rng.integers(0, len(self._pictures) - 1000, self._batch_size).tolist())
+        whole = self._pictures.pixels(rng.integers(0, len(self._pictures) - KEPT_BACK, self._batch_size).tolist())
         room = whole.shape[1] - self._side + 1
         corners = rng.integers(0, room, (self._batch_size, 2))
         crops = [p[r : r + self._side, c : c + self._side] for p, (r, c) in zip(whole, corners, strict=True)]

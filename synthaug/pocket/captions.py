@@ -13,7 +13,7 @@ from synthaug.seeds import seed_for
 __all__ = ["caption_of"]
 
 _ARROWS = ("right", "lower right", "down", "lower left", "left", "upper left", "up", "upper right")
-_COUNTS = ("no", "a", "two", "three", "four")
+_COUNTS = ("no", "a", "two", "three", "four", "many")
 
 
 def caption_of(scene: Scene, seed: int) -> str:
@@ -46,7 +46,7 @@ def _noun_phrase(scene: Scene, say: Callable[[float], bool]) -> str:
     thing = OBJECTS[scene.thing or ""]
     scale = scene.poses[0].scale
     low, high = thing.scale
-    parts = [_COUNTS[len(scene.poses)]]
+    parts = [_COUNTS[min(len(scene.poses), len(_COUNTS) - 1)]]
     if len(scene.poses) == 1 and say(0.5):
         parts += ["small"] if scale < low + 0.25 * (high - low) else ["large"] if scale > low + 0.75 * (high - low) else []
     if say(0.75):

@@ -15,16 +15,13 @@ from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
 from typing_extensions import override
 
-from synthaug.diffusion.objective import min_snr_weight, noised, offset_noise
+from synthaug.diffusion.objective import Target, noised, offset_noise, target_of
 from synthaug.diffusion.schedule import NoiseSchedule
 from synthaug.pocket.optimizers import MuonAndAdamW, warm_stable_decay
+from synthaug.pocket.pictures import KEPT_BACK
 from synthaug.pocket.words import strange_word
 
 __all__ = ["DenoiserPretraining", "LatentBatches"]
-
-
-KEPT_BACK = 1000
-"""Pictures at the end of the set that are never trained on."""
 
 
 class LatentBatches:
@@ -86,19 +83,21 @@ class DenoiserPretraining(LightningModule):
     """Teach a UNet and its text encoder to draw, from nothing.
 
     Batches are ``(latents, tokens)``: latents (B, C, h, w), scaled, and token ids (B, 77).
-    Loss in v: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512.
+    Steps of little noise count less, Hang et al. 2023, https://arxiv.org/abs/2303.09556; loss in v: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512.
 
     Args:
-        denoiser: UNet that predicts epsilon.
+        denoiser: UNet that predicts what ``kind`` says.
         text_encoder: CLIP text model.
         schedule: Noise schedule.
         learning_rate: Step size of Muon and AdamW.
-        total_steps: Length of the cosine.
+        total_steps: Length of the run.
+        level: Share of the run at the full rate; then it falls to 0.
         noise_offset: Strength of the constant part of the noise.
         snr_gamma: Where the min-SNR weight is cut.
         noisiest: Largest factor on the weight of noisy steps. Errors in epsilon are tiny there, though it is
             there that the text decides what is drawn; 1 / alpha**2 makes all steps count alike in v.
         latent_noise: Standard deviation of the encoder's posterior.
+        kind: What the denoiser predicts.
     """
 
     alpha: Tensor
@@ -112,15 +111,18 @@ class DenoiserPretraining(LightningModule):
         *,
         learning_rate: float = 1e-3,
         total_steps: int = 100_000,
+        level: float = 0.6,
         noise_offset: float = 0.1,
         snr_gamma: float = 5.0,
         noisiest: float = 32.0,
         latent_noise: float = 0.05,
+        kind: Target = "epsilon",
     ) -> None:
         super().__init__()
         self.denoiser, self.text_encoder = denoiser, text_encoder
-        self.learning_rate, self.total_steps = learning_rate, total_steps
+        self.learning_rate, self.total_steps, self.level = learning_rate, total_steps, level
         self.noise_offset, self.snr_gamma, self.noisiest, self.latent_noise = noise_offset, snr_gamma, noisiest, latent_noise
+        self.kind: Target = kind
         for name, values in zip(("alpha", "sigma"), schedule.scales(), strict=True):
             self.register_buffer(name, values, persistent=False)
 
@@ -130,17 +132,24 @@ class DenoiserPretraining(LightningModule):
         eps: Tensor = self.denoiser(z, t, text, return_dict=False)[0]
         return eps
 
-    @override
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        x, tokens = batch
+    def loss(self, x: Tensor, tokens: Tensor) -> Tensor:
+        """Weighted error of the denoiser on one batch, at random steps and noise, a scalar."""
         count = len(x)
         x = x + self.latent_noise * torch.randn_like(x)
         t = ((torch.arange(count, device=x.device) + torch.rand(count, device=x.device)) / count * len(self.alpha)).long()
         eps = offset_noise(torch.randn_like(x), self.noise_offset)
         alpha, sigma = self.alpha[t], self.sigma[t]
-        error = (self(noised(x, eps, alpha, sigma), t, tokens).float() - eps).square().flatten(1).mean(1)
-        weight = min_snr_weight((alpha / sigma) ** 2, "epsilon", gamma=self.snr_gamma) * (1 / alpha**2).clamp(max=self.noisiest)
+        answer = self(noised(x, eps, alpha, sigma), t, tokens).float()
+        error = (answer - target_of(self.kind, x, eps, alpha, sigma)).square().flatten(1).mean(1)
+        weight = (self.snr_gamma * (sigma / alpha) ** 2).clamp(max=1)
+        if self.kind == "epsilon":
+            weight = weight * (1 / alpha**2).clamp(max=self.noisiest)
         loss: Tensor = (weight * error).mean() / weight.mean()
+        return loss
+
+    @override
+    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        loss = self.loss(*batch)
         self.log("train/loss", loss)
         return loss
 
@@ -153,11 +162,11 @@ class DenoiserPretraining(LightningModule):
             eps = torch.randn(x.shape, generator=generator).to(x.device)
             t = torch.full((len(x),), at, device=x.device)
             z = noised(x, eps, self.alpha[t], self.sigma[t])
-            losses.append(F.mse_loss(self(z, t, tokens).float(), eps))
+            losses.append(F.mse_loss(self(z, t, tokens).float(), target_of(self.kind, x, eps, self.alpha[t], self.sigma[t])))
         self.log("val/loss", torch.stack(losses).mean(), batch_size=len(x))
 
     @override
     def configure_optimizers(self) -> Any:
         optimizer = MuonAndAdamW(self.named_parameters(), lr=self.learning_rate, small_lr=1e-3, weight_decay=0.01)
-        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_stable_decay(self.total_steps))
+        decay = torch.optim.lr_scheduler.LambdaLR(optimizer, warm_stable_decay(self.total_steps, stable=self.level))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": decay, "interval": "step"}}

@@ -42,7 +42,7 @@ class FishKind:
     """``plain``, ``spots``, ``bars`` or ``stripe``."""
 
     gloss: float = 0.35
-    """Strength of the highlight, 0 to 1."""
+    """Strength of the highlight, 0 (dry) to 1.3 (wet)."""
 
     bend: float = 0.0
     """Curvature of the spine, about -0.3 to 0.3."""
@@ -58,6 +58,7 @@ KINDS: dict[str, dict[str, tuple[float, float, float]]] = {
     "red": {"back": (0.58, 0.12, 0.10), "flank": (0.80, 0.30, 0.25), "belly": (0.92, 0.75, 0.70)},
     "golden": {"back": (0.62, 0.36, 0.08), "flank": (0.90, 0.60, 0.18), "belly": (0.96, 0.84, 0.58)},
     "brown": {"back": (0.26, 0.19, 0.12), "flank": (0.48, 0.37, 0.25), "belly": (0.80, 0.72, 0.58)},
+    "grey": {"back": (0.17, 0.17, 0.18), "flank": (0.47, 0.45, 0.44), "belly": (0.78, 0.74, 0.70)},
     "black": {"back": (0.06, 0.06, 0.07), "flank": (0.16, 0.16, 0.18), "belly": (0.38, 0.38, 0.38)},
 }
 
@@ -73,7 +74,7 @@ def random_kind(rng: Rng, colour: str, pattern: str, depth: float) -> FishKind:
         fork=float(rng.choice([rng.uniform(0, 0.3), rng.uniform(0.5, 1.0)], p=[0.3, 0.7])),
         fins=float(rng.uniform(0.5, 1.4)),
         pattern=pattern,
-        gloss=float(rng.uniform(0.1, 0.5)),
+        gloss=float(rng.uniform(0.1, 0.5) if rng.random() < 0.6 else rng.uniform(0.6, 1.3)),
         bend=float(rng.normal(0, 0.08)),
         head=float(rng.uniform(0.24, 0.36)),
         **shades,  # type: ignore[arg-type]  # the three colours
@@ -151,11 +152,12 @@ def draw_fish(pose: Pose, kind: FishKind, rng: Rng, size: int) -> Layer:
 
     rays = 0.75 + 0.25 * np.sin(np.arctan2(n, s - TAIL - 0.3) * 42)
     webbing = mix(linear(kind.back), linear(kind.flank), 0.3) * rays[..., None]
-    relief = np.sqrt(np.clip(1 - v * v, 0, 1)) * body * flesh
+    wrinkles = 0.012 * fractal(rng, size, 9, 3) * min(1.0, kind.gloss)
+    relief = (np.sqrt(np.clip(1 - v * v, 0, 1)) * body + wrinkles) * flesh
     return Layer(
         cover=np.maximum(flesh, fins * np.float32(0.9)),
         albedo=np.asarray(mix(np.asarray(webbing, np.float32), skin, flesh), np.float32),
         height=np.asarray((relief * 0.9 + 0.012 * scales * flesh * 0.3) * pose.scale, np.float32),
         gloss=np.asarray(kind.gloss * flesh * (0.6 + 0.4 * smooth(-0.9, 0.2, v)), np.float32),
-        sharpness=14.0,
+        sharpness=14.0 if kind.gloss < 0.6 else 40.0,
     )

@@ -1,4 +1,4 @@
-"""Scratches, holes, cracks, stains, dents and missing parts, each with its mask."""
+"""Scratches, holes, cracks, stains, dents, missing parts, specks and folds, each with its mask."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def blob(x: Plane, y: Plane, spot: Spot, rng: Rng, ragged: float) -> Plane:
 def scratch(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     """A thin, nearly straight furrow, lighter or darker than the skin."""
     x, y = grid(spot_size(layer))
-    width = max(2.2 * spot[3], float(rng.uniform(0.008, 0.02)))
+    width = max(2.2 * spot[3], float(rng.uniform(0.012, 0.03)))
     line = smooth(width, 0.4 * width, polyline(x, y, spot, rng, 5, 0.12))
     bright = rng.random() < 0.6
     tone = np.clip(layer.albedo * np.float32(1.5) + np.float32(0.15), 0, 0.95) if bright else layer.albedo * np.float32(0.25)
@@ -65,7 +65,7 @@ def scratch(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
 def crack(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     """A dark jagged line with a side branch."""
     x, y = grid(spot_size(layer))
-    width = max(2.4 * spot[3], float(rng.uniform(0.010, 0.02)))
+    width = max(2.4 * spot[3], float(rng.uniform(0.014, 0.03)))
     near = polyline(x, y, spot, rng, 9, 0.7)
     branch = polyline(x, y, (spot[0], spot[1], spot[2] * 0.5, spot[3]), rng, 5, 0.7)
     line = smooth(width, 0.5 * width, np.minimum(near, branch))
@@ -110,6 +110,32 @@ def missing_part(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     return replace(layer, cover=layer.cover * (1 - bite), height=layer.height * (1 - bite)), bite * layer.cover
 
 
+def speck(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
+    """Foreign matter: one to four small ragged grains, dark or dyed, around the spot."""
+    x, y = grid(spot_size(layer))
+    albedo, marked = layer.albedo, np.zeros_like(x)
+    dyes = [(0.10, 0.09, 0.09), (0.10, 0.09, 0.09), (0.34, 0.20, 0.10), (0.14, 0.20, 0.36)]
+    for grain in range(int(rng.integers(1, 5))):
+        away = rng.normal(0, 0 if grain == 0 else 0.6 * spot[2], 2)
+        reach = max(3.5 * spot[3], float(rng.uniform(0.12, 0.3)) * spot[2])
+        cover = smooth(0.0, 2.5 * spot[3], blob(x, y, (spot[0] + away[0], spot[1] + away[1], reach, spot[3]), rng, 0.45))
+        albedo = mix(albedo, linear(dyes[int(rng.integers(len(dyes)))]), float(rng.uniform(0.75, 0.97)) * cover)
+        marked = np.maximum(marked, cover)
+    return replace(layer, albedo=albedo, height=layer.height + 0.01 * marked), marked
+
+
+def fold(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
+    """A crease through a sheet: one side faces the lamp, the other does not, the ridge is worn pale."""
+    x, y = grid(spot_size(layer))
+    width = float(rng.uniform(0.03, 0.08))
+    away = polyline(x, y, (spot[0], spot[1], max(0.6, spot[2]), spot[3]), rng, 4, 0.08)
+    ridge = smooth(width, 0.0, away)
+    worn = smooth(0.35 * width, 0.0, away)
+    pale = np.clip(layer.albedo * np.float32(1.3) + np.float32(0.06), 0, 0.95)
+    bumped = layer.height + float(rng.choice([-0.7, 0.7])) * width * ridge
+    return replace(layer, albedo=mix(layer.albedo, pale, 0.6 * worn), height=bumped), smooth(0.15, 0.4, ridge)
+
+
 def spot_size(layer: Layer) -> int:
     """Side of a layer in pixels."""
     return int(layer.cover.shape[0])
@@ -122,6 +148,8 @@ FLAWS: dict[str, Callable[[Layer, Spot, Rng], tuple[Layer, Plane]]] = {
     "hole": hole,
     "dent": dent,
     "missing part": missing_part,
+    "speck": speck,
+    "fold": fold,
 }
 """Name of a flaw -> how a layer gets it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from synthaug.pocket.optics import Layer, Plane, Rng, fractal, grid, linear, smooth
+from synthaug.pocket.optics import Layer, Plane, Rng, fractal, grid, linear, mix, smooth
 
 __all__ = ["GROUNDS", "draw_ground"]
 
@@ -30,16 +30,19 @@ def tinted(base: Plane, factor: Plane) -> Plane:
 
 
 def paper(rng: Rng, size: int, base: Plane) -> tuple[Plane, Plane]:
-    """Smooth board or fibrous recycled paper."""
-    fibrous = float(rng.choice([0.15, 0.5, 1.0], p=[0.5, 0.25, 0.25]))
-    cloud = fractal(rng, size, 6, 3)
-    fibre = np.zeros_like(cloud)
-    if fibrous > 0.4:
-        strands = fractal(rng, size, 26, 2)
-        fibre = -smooth(0.10, 0.0, np.abs(strands)) * smooth(0.2, 0.9, fractal(rng, size, 12, 1))
-        fibre = fibre + 0.6 * smooth(1.9, 2.3, fractal(rng, size, 50, 1)) * rng.choice([-1, 1])
+    """Smooth board or recycled paper: clouds of pulp, fibres dark, pale and dyed, grit."""
+    fibrous = float(rng.choice([0.15, 0.5, 1.0], p=[0.45, 0.25, 0.3]))
+    cloud = fractal(rng, size, float(rng.uniform(5, 16)), 3)
     grain = fractal(rng, size, 45, 2, fall=0.8)
-    return tinted(base, 1 + fibrous * (0.03 * cloud + 0.16 * fibre + 0.05 * grain)), 0.0012 * grain * (0.3 + fibrous)
+    albedo = tinted(base, 1 + fibrous * (0.045 * cloud + 0.05 * grain))
+    if fibrous > 0.4:
+        for dye in ((0.12, 0.11, 0.11), (0.92, 0.90, 0.86), (0.42, 0.24, 0.13), (0.16, 0.24, 0.40)):
+            strand = smooth(0.09, 0.0, np.abs(fractal(rng, size, float(rng.uniform(14, 30)), 2)))
+            strand = strand * smooth(0.7, 1.4, fractal(rng, size, 12, 1))
+            albedo = mix(albedo, linear(dye), fibrous * float(rng.uniform(0.1, 0.4)) * strand)
+        grit = smooth(2.0, 2.5, fractal(rng, size, 60, 1)) * float(rng.uniform(0, 0.5))
+        albedo = mix(albedo, albedo * np.float32(0.3), fibrous * grit)
+    return albedo, 0.0012 * grain * (0.3 + fibrous)
 
 
 def metal(rng: Rng, size: int, base: Plane) -> tuple[Plane, Plane]:

@@ -16,6 +16,8 @@ deviation nearly constant.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
@@ -36,7 +38,7 @@ def patches(pictures: Tensor, side: int = PATCH) -> Tensor:
     return cut.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3 * side * side)
 
 
-def fit_linear_code(pictures: Tensor, channels: int, *, share: float) -> dict[str, Tensor]:
+def fit_linear_code(pictures: Tensor, channels: int, *, share: float, side: int = PATCH) -> dict[str, Tensor]:
     """Principal components of the patches of ``pictures``, float (B, 3, H, W) in [-1, 1].
 
     Args:
@@ -44,11 +46,12 @@ def fit_linear_code(pictures: Tensor, channels: int, *, share: float) -> dict[st
         channels: Latent values per patch.
         share: Exponent of the standard deviation that a latent channel keeps: 0 makes all channels
             equally loud, 1 keeps the loudness of the pictures.
+        side: Side of a patch in pixels; the encoder network computes patches of 8.
 
     Returns:
-        ``mean`` (192,), ``basis`` (channels, 192) with orthonormal rows, ``gain`` (channels,).
+        ``mean`` (3 * side**2,), ``basis`` (channels, 3 * side**2) with orthonormal rows, ``gain`` (channels,).
     """
-    rows = patches(pictures).double()
+    rows = patches(pictures, side).double()
     mean = rows.mean(0)
     spread, vectors = torch.linalg.eigh((rows - mean).T @ (rows - mean) / len(rows))
     basis = vectors.T.flip(0)[:channels]
@@ -59,19 +62,26 @@ def fit_linear_code(pictures: Tensor, channels: int, *, share: float) -> dict[st
 
 
 def linear_encode(pictures: Tensor, code: dict[str, Tensor]) -> Tensor:
-    """Latents of the linear code, (B, channels, H / 8, W / 8)."""
+    """Latents of the linear code, (B, channels, H / side, W / side)."""
     batch, _, height, width = pictures.shape
-    values = (patches(pictures) - code["mean"]) @ code["basis"].T * code["gain"]
-    return values.reshape(batch, height // PATCH, width // PATCH, -1).permute(0, 3, 1, 2)
+    side = _side(code)
+    values = (patches(pictures, side) - code["mean"]) @ code["basis"].T * code["gain"]
+    return values.reshape(batch, height // side, width // side, -1).permute(0, 3, 1, 2)
 
 
 def linear_decode(latents: Tensor, code: dict[str, Tensor]) -> Tensor:
-    """The linear twin of the decoder: pictures (B, 3, 8 h, 8 w) from latents (B, channels, h, w)."""
+    """The linear twin of the decoder: pictures (B, 3, side * h, side * w) from latents (B, channels, h, w)."""
     batch, channels, h, w = latents.shape
+    side = _side(code)
     values = latents.permute(0, 2, 3, 1).reshape(-1, channels) / code["gain"]
     rows = values @ code["basis"] + code["mean"]
-    cut = rows.reshape(batch, h, w, 3, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
-    return cut.reshape(batch, 3, h * PATCH, w * PATCH)
+    cut = rows.reshape(batch, h, w, 3, side, side).permute(0, 3, 1, 4, 2, 5)
+    return cut.reshape(batch, 3, h * side, w * side)
+
+
+def _side(code: dict[str, Tensor]) -> int:
+    """Side of the patches a code was fitted on."""
+    return math.isqrt(code["basis"].shape[1] // 3)
 
 
 @torch.no_grad()

@@ -5,16 +5,37 @@ Everything together must stay within 24 MB in fp16, 12 million weights.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-__all__ = ["LATENT_CHANNELS", "build_autoencoder", "build_denoiser", "build_schedule", "build_text_encoder"]
+from synthaug.diffusion.objective import Target
+from synthaug.diffusion.schedule import NoiseSchedule
+
+__all__ = [
+    "KIND",
+    "LATENT_CHANNELS",
+    "SCHEDULE",
+    "DenoiserShape",
+    "build_autoencoder",
+    "build_denoiser",
+    "build_schedule",
+    "build_text_encoder",
+]
 
 LATENT_CHANNELS = 16
 """Values per 8 x 8 pixels; the linear code at this size keeps 32 dB of a photo, SD 1.x's four only 25."""
 
 TEXT_WIDTH = 128
+
+SCHEDULE = NoiseSchedule(last=0.0)
+"""That of SD 1.x, stretched to end in noise alone. At SD's own end the mean of the latent still shows through, and all
+drawn pictures come out equally bright: Lin et al. 2023, https://arxiv.org/abs/2305.08891."""
+
+KIND: Target = "v_prediction"
+"""What the denoiser predicts; epsilon says nothing of the picture where there is almost only noise."""
 
 
 def build_autoencoder() -> AutoencoderKL:
@@ -36,19 +57,40 @@ def build_autoencoder() -> AutoencoderKL:
     return model
 
 
-def build_denoiser() -> UNet2DConditionModel:
+@dataclass(frozen=True, kw_only=True)
+class DenoiserShape:
+    """What the study of docs/decisions/0007 varies; the defaults are what ships."""
+
+    channels: int = LATENT_CHANNELS
+    """Values of one latent pixel."""
+
+    size: int = 16
+    """Side of the latent."""
+
+    widths: tuple[int, ...] = (96, 192)
+    """Channels at each level, finest first."""
+
+    hearing: tuple[bool, ...] = (False, True)
+    """Which levels attend to the text and to themselves."""
+
+    layers: int = 1
+    """Residual blocks on the way down at each level; one more on the way up."""
+
+
+def build_denoiser(shape: DenoiserShape | None = None) -> UNet2DConditionModel:
     """A UNet of two sizes: convolutions alone at 16 x 16, attention to itself and to the text at 8 x 8.
 
     The pooled text is added to the time embedding, so that the convolutions at 16 x 16 hear of it too.
     """
+    shape = shape or DenoiserShape()
     model = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=LATENT_CHANNELS,
-        out_channels=LATENT_CHANNELS,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(96, 192),
-        layers_per_block=1,
+        sample_size=shape.size,
+        in_channels=shape.channels,
+        out_channels=shape.channels,
+        down_block_types=tuple("CrossAttnDownBlock2D" if hears else "DownBlock2D" for hears in shape.hearing),
+        up_block_types=tuple("CrossAttnUpBlock2D" if hears else "UpBlock2D" for hears in reversed(shape.hearing)),
+        block_out_channels=shape.widths,
+        layers_per_block=shape.layers,
         cross_attention_dim=TEXT_WIDTH,
         attention_head_dim=4,
         norm_num_groups=16,
@@ -78,16 +120,18 @@ def build_text_encoder(vocabulary: int, *, bos: int, eos: int) -> CLIPTextModel:
 
 
 def build_schedule() -> DDIMScheduler:
-    """The noise schedule of SD 1.x."""
+    """Pocket's schedule as diffusers writes it; it predicts v, as SD 2.x does."""
     return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
+        num_train_timesteps=SCHEDULE.steps,
+        beta_start=SCHEDULE.beta_start,
+        beta_end=SCHEDULE.beta_end,
         beta_schedule="scaled_linear",
         clip_sample=False,
         set_alpha_to_one=False,
+        rescale_betas_zero_snr=True,
         steps_offset=1,
-        prediction_type="epsilon",
+        timestep_spacing="trailing",
+        prediction_type=KIND,
     )
 
 

@@ -80,6 +80,9 @@ class Light:
     tint: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Colour of the lamp, white balance error included, about 0.8 to 1.2 per channel."""
 
+    vignette: float = 0.08
+    """Loss of light at the middle of each side of the picture; twice that in the corners."""
+
     exposure: float = 1.0
     """Overall brightness; 1 leaves a white ground at about 0.8."""
 
@@ -151,6 +154,10 @@ def fractal(rng: Rng, size: int, cells: float, octaves: int = 3, stretch: float 
     return total * np.float32(1.5 / np.sqrt(power))
 
 
+FIELD = 0.4
+"""Half the picture's width over the camera's distance: why a flat glossy sheet has a bright side."""
+
+
 def shade(layer: Layer, light: Light, lit: Plane) -> Plane:
     """Colour of a layer under the lamp, (H, W, 3); ``lit`` is 1 in the light, 0 in the shadow."""
     step = 2 / layer.height.shape[0]
@@ -158,9 +165,10 @@ def shade(layer: Layer, light: Light, lit: Plane) -> Plane:
     scale = 1 / np.sqrt(slope_x**2 + slope_y**2 + 1)
     lx, ly, lz = light.direction
     facing = np.clip((lz - slope_x * lx - slope_y * ly) * scale, 0, None)
-    half = np.asarray((lx, ly, lz + 1), np.float32)
-    half /= np.linalg.norm(half)
-    shine = np.clip((half[2] - slope_x * half[0] - slope_y * half[1]) * scale, 0, 1) ** layer.sharpness
+    x, y = grid(layer.height.shape[0])
+    hx, hy = lx - FIELD * x, ly - FIELD * y  # half way between the lamp and the camera, which sees the sides askew
+    level = 1 / np.sqrt(hx**2 + hy**2 + (lz + 1) ** 2)
+    shine = np.clip((lz + 1 - slope_x * hx - slope_y * hy) * level * scale, 0, 1) ** layer.sharpness
     body = light.ambient + (1 - light.ambient) * facing * lit / max(lz, 0.35)
     colour = layer.albedo * body[..., None] + (layer.gloss * shine * lit)[..., None]
     return np.asarray(colour * np.asarray(light.tint, np.float32), np.float32)
@@ -210,7 +218,7 @@ def photograph(colour: Plane, light: Light, rng: Rng, size: int, *, defocus: flo
     """
     x, y = grid(colour.shape[0])
     along = x * np.cos(light.azimuth) + y * np.sin(light.azimuth)
-    fall = 1 + light.gradient * along * 0.5 - 0.08 * (x * x + y * y)
+    fall = 1 + light.gradient * along * 0.5 - light.vignette * (x * x + y * y)
     exposed = np.clip(colour * (fall * light.exposure)[..., None], 0, None)
     factor = colour.shape[0] // size
     small = exposed.reshape(size, factor, size, factor, 3).mean((1, 3))

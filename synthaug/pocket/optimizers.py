@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 from typing_extensions import override
 
-__all__ = ["MuonAndAdamW", "warm_stable_decay"]
+__all__ = ["MuonAndAdamW", "warm_average", "warm_stable_decay"]
 
 
 class MuonAndAdamW(Optimizer):
@@ -87,6 +87,24 @@ def warm_stable_decay(total: int, *, warm: int = 100, stable: float = 0.6) -> Ca
         return max(0.0, min((step + 1) / warm, 1.0, (1 - step / total) / (1 - stable)))
 
     return factor
+
+
+def warm_average(decay: float) -> Callable[[Tensor, Tensor, Tensor | int], Tensor]:
+    """Running average of weights that soon forgets where it began, as ``avg_fn`` of torch's AveragedModel.
+
+    The decay of update n is the smaller of ``decay`` and (1 + n) / (10 + n).
+
+    Example:
+        >>> average, zero, one = warm_average(0.99), torch.zeros(1), torch.ones(1)
+        >>> round(float(average(zero, one, 1)), 2), round(float(average(zero, one, 5000)), 2)
+        (0.82, 0.01)
+    """
+
+    def averaged(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        n = float(count)
+        return average.lerp(current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return averaged
 
 
 def _format(weight: Tensor) -> torch.memory_format:

@@ -16,10 +16,13 @@ from synthaug.pocket.captions import caption_of
 from synthaug.pocket.scenes import random_scene, render
 from synthaug.seeds import seed_for
 
-__all__ = ["PART", "PictureSet", "render_part", "render_set"]
+__all__ = ["KEPT_BACK", "PART", "PictureSet", "render_part", "render_set"]
 
 PART = 1000
 """Pictures in one part of the set."""
+
+KEPT_BACK = 1000
+"""Pictures at the end of the set that nothing is ever trained on."""
 
 
 def render_part(part: int, *, folder: Path, seed: int, size: int) -> None:

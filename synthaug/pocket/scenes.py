@@ -53,7 +53,7 @@ class Thing:
     pointed: bool = False
     """Whether its direction shows."""
 
-    flaws: tuple[str, ...] = ("scratch", "crack", "stain", "hole", "dent", "missing part")
+    flaws: tuple[str, ...] = ("scratch", "crack", "stain", "hole", "dent", "missing part", "speck")
 
 
 _STEELS = ("steel", "brass", "copper", "black")
@@ -64,24 +64,24 @@ OBJECTS: dict[str, Thing] = {
         plural="fish",
         weight=5.0,
         thickness=0.2,
-        scale=(0.35, 0.92),
+        scale=(0.4, 0.92),
         pointed=True,
-        flaws=("scratch", "stain", "hole", "missing part"),
+        flaws=("scratch", "stain", "hole", "missing part", "speck"),
     ),
-    "screw": Thing(draw=hardware.draw_screw, colours=_STEELS, plural="screws", thickness=0.25, scale=(0.25, 0.85), pointed=True),
-    "nut": Thing(draw=hardware.draw_nut, colours=_STEELS, plural="nuts", thickness=0.5, scale=(0.15, 0.6)),
-    "washer": Thing(draw=hardware.draw_washer, colours=_STEELS, plural="washers", thickness=0.15, scale=(0.15, 0.6)),
+    "screw": Thing(draw=hardware.draw_screw, colours=_STEELS, plural="screws", thickness=0.25, scale=(0.4, 0.88), pointed=True),
+    "nut": Thing(draw=hardware.draw_nut, colours=_STEELS, plural="nuts", thickness=0.5, scale=(0.25, 0.65)),
+    "washer": Thing(draw=hardware.draw_washer, colours=_STEELS, plural="washers", thickness=0.15, scale=(0.25, 0.65)),
     "gear": Thing(draw=hardware.draw_gear, colours=_STEELS, plural="gears", scale=(0.25, 0.75)),
-    "coin": Thing(draw=hardware.draw_coin, colours=("silver", "gold", "copper"), plural="coins", thickness=0.12, scale=(0.15, 0.6)),
+    "coin": Thing(draw=hardware.draw_coin, colours=("silver", "gold", "copper"), plural="coins", thickness=0.12, scale=(0.25, 0.65)),
     "capsule": Thing(
         draw=goods.draw_capsule,
         colours=("red", "blue", "green", "yellow", "white", "orange"),
         plural="capsules",
         thickness=0.4,
-        scale=(0.2, 0.7),
+        scale=(0.3, 0.75),
         pointed=True,
     ),
-    "tablet": Thing(draw=goods.draw_tablet, colours=("white", "pink", "yellow", "blue"), plural="tablets", scale=(0.12, 0.5)),
+    "tablet": Thing(draw=goods.draw_tablet, colours=("white", "pink", "yellow", "blue"), plural="tablets", scale=(0.22, 0.55)),
     "leaf": Thing(
         draw=goods.draw_leaf,
         colours=("green", "yellow", "brown", "red", "orange"),
@@ -92,12 +92,12 @@ OBJECTS: dict[str, Thing] = {
         flaws=("stain", "hole", "missing part"),
     ),
     "biscuit": Thing(draw=goods.draw_biscuit, colours=("golden", "brown"), plural="biscuits", scale=(0.25, 0.75)),
-    "almond": Thing(draw=goods.draw_almond, colours=("brown",), plural="almonds", thickness=0.35, scale=(0.2, 0.6), pointed=True),
+    "almond": Thing(draw=goods.draw_almond, colours=("brown",), plural="almonds", thickness=0.35, scale=(0.28, 0.65), pointed=True),
     "button": Thing(
         draw=goods.draw_button,
         colours=("white", "black", "red", "blue", "green", "yellow", "brown"),
         plural="buttons",
-        scale=(0.15, 0.55),
+        scale=(0.25, 0.6),
     ),
     "bottle": Thing(
         draw=goods.draw_bottle,
@@ -146,6 +146,12 @@ class Picture:
     """1 where something is wrong, (size, size)."""
 
 
+GROUND_FLAWS = ("scratch", "crack", "stain", "hole", "dent", "speck", "speck")
+"""What may be wrong with a surface that nothing lies on; specks twice as often."""
+
+SHEETS = ("paper", "fabric", "leather", "plastic")
+"""Surfaces that can be folded."""
+
 MEAN_EXPOSURE = -0.25
 """Mean of the logarithm of the exposure."""
 
@@ -159,15 +165,18 @@ def random_light(rng: Rng) -> Light:
         ambient=float(rng.uniform(0.3, 0.65)),
         softness=float(np.exp(rng.uniform(np.log(0.012), np.log(0.12)))),
         gradient=float(rng.uniform(0, 0.5)),
+        vignette=float(rng.uniform(0, 0.2)),
         tint=(1 + warmth, 1 + float(rng.normal(0, 0.01)), 1 - warmth),
         exposure=float(np.exp(rng.normal(MEAN_EXPOSURE, 0.2))),
     )
 
 
 def random_poses(thing: Thing, rng: Rng) -> tuple[Pose, ...]:
-    """One object, mostly; now and then several smaller ones that do not overlap."""
-    count = 1 if rng.random() < 0.88 else int(rng.integers(2, 5))
+    """One object, mostly; now and then a few smaller ones side by side, or many that may touch and overlap."""
+    crowd = rng.random()
+    count = 1 if crowd < 0.87 else int(rng.integers(2, 5)) if crowd < 0.96 else int(rng.integers(5, 10))
     low, high = thing.scale
+    apart = 0.85 if count < 5 else 0.5
     poses: list[Pose] = []
     for _ in range(count * 12):
         scale = float(rng.uniform(low, high)) if count == 1 else float(rng.uniform(0.8, 1.2)) * min(high, 0.62 / np.sqrt(count))
@@ -175,7 +184,7 @@ def random_poses(thing: Thing, rng: Rng) -> tuple[Pose, ...]:
         centre = (float(rng.uniform(-room, room)), float(rng.uniform(-room, room)))
         if count == 1:
             centre = (centre[0] * 0.75, centre[1] * 0.75)
-        if all(np.hypot(centre[0] - p.centre[0], centre[1] - p.centre[1]) > 0.85 * (scale + p.scale) for p in poses):
+        if all(np.hypot(centre[0] - p.centre[0], centre[1] - p.centre[1]) > apart * (scale + p.scale) for p in poses):
             poses.append(Pose(centre=centre, scale=scale, angle=float(rng.uniform(0, 2 * np.pi))))
         if len(poses) == count:
             break
@@ -187,7 +196,7 @@ def random_scene(seed: int) -> Scene:
     rng = np.random.default_rng(seed_for(seed, "scene"))
     names = list(OBJECTS)
     weights = np.asarray([OBJECTS[n].weight for n in names])
-    empty = rng.random() < 0.12
+    empty = rng.random() < 0.16
     name = None if empty else str(rng.choice(names, p=weights / weights.sum()))
     colour = "" if name is None else str(rng.choice(OBJECTS[name].colours))
     if name == "fish":
@@ -198,8 +207,9 @@ def random_scene(seed: int) -> Scene:
     ground = "paper" if rng.random() < 0.3 else str(rng.choice(grounds))
     palette = list(GROUNDS[ground][2])
     flaw = None
-    if rng.random() < (0.65 if name is None else 0.22):
-        flaw = str(rng.choice(["scratch", "crack", "stain", "stain", "hole", "dent"] if name is None else OBJECTS[name].flaws))
+    if rng.random() < (0.7 if name is None else 0.26):
+        sheet = ("fold",) if ground in SHEETS else ()
+        flaw = str(rng.choice([*GROUND_FLAWS, *sheet] if name is None else OBJECTS[name].flaws))
     return Scene(
         thing=name,
         colour=colour,
@@ -229,10 +239,11 @@ def render(scene: Scene, seed: int, size: int = 128) -> Picture:
     layers = [] if scene.thing is None else [OBJECTS[scene.thing].draw(p, scene.colour, rng, fine) for p in scene.poses]
     flawed = np.zeros((fine, fine), np.float32)
     if scene.flaw and layers:
-        spot = pick_spot(layers[0].cover, rng, float(rng.uniform(0.14, 0.3)) * scene.poses[0].scale)
+        spot = pick_spot(layers[0].cover, rng, float(rng.uniform(0.2, 0.42)) * scene.poses[0].scale)
         layers[0], flawed = add_flaw(scene.flaw, layers[0], spot, rng)
     elif scene.flaw:
-        reach = float(np.exp(rng.uniform(np.log(0.04), np.log(0.35)))) if scene.flaw in ("stain", "hole") else float(rng.uniform(0.15, 0.6))
+        round_one = scene.flaw in ("stain", "hole")
+        reach = float(np.exp(rng.uniform(np.log(0.06), np.log(0.4)))) if round_one else float(rng.uniform(0.25, 0.7))
         inner = np.zeros((fine, fine), np.float32)
         inner[fine // 6 : -fine // 6, fine // 6 : -fine // 6] = 1
         ground, flawed = add_flaw(scene.flaw, ground, pick_spot(inner, rng, reach), rng)

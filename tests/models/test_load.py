@@ -25,7 +25,8 @@ def test_pocket_is_a_folder_inside_the_package_and_its_configuration_is_read_wit
     assert resolve("pocket") == str(WEIGHTS)
     assert (base.unet, base.vae, base.text_encoder, base.tokenizer) == (None, None, None, None)
     assert base.size == (128, 128)
-    assert base.prediction_type == "epsilon"
+    assert base.prediction_type == "v_prediction"
+    assert base.schedule["rescale_betas_zero_snr"]
     assert (base.schedule["beta_start"], base.schedule["beta_end"]) == (0.00085, 0.012)
 
 

@@ -6,7 +6,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors import safe_open
 
 from synthaug.pocket import WEIGHTS
-from synthaug.pocket.networks import LATENT_CHANNELS, build_autoencoder, build_denoiser, build_schedule, build_text_encoder
+from synthaug.pocket.networks import KIND, LATENT_CHANNELS, SCHEDULE, build_autoencoder, build_denoiser, build_schedule, build_text_encoder
 
 
 def test_all_weights_together_stay_within_24_mb_in_half_precision():
@@ -33,11 +33,14 @@ def test_the_shipped_weights_are_of_these_networks():
         shapes = {name: weight.shape for name, weight in network.named_parameters()}
         assert {name: weight.shape for name, weight in theirs.named_parameters()} == shapes
         assert all(torch.isfinite(weight).all() for weight in theirs.parameters())
-    assert pipe.scheduler.config["prediction_type"] == "epsilon"
+    assert pipe.scheduler.config["prediction_type"] == KIND
+    assert pipe.scheduler.config["rescale_betas_zero_snr"]
 
 
-def test_the_schedule_is_that_of_sd_1():
+def test_the_schedule_is_that_of_sd_1_stretched_to_end_in_noise_alone():
     config = build_schedule().config
+
+    assert torch.allclose(build_schedule().alphas_cumprod.sqrt(), SCHEDULE.scales()[0], atol=1e-5)
 
     assert (config["beta_start"], config["beta_end"], config["beta_schedule"]) == (0.00085, 0.012, "scaled_linear")
     assert config["num_train_timesteps"] == 1000
