@@ -27,7 +27,7 @@ from synthaug.diffusion.schedule import NoiseSchedule
 from synthaug.pixels import save_png, to_uint8
 from synthaug.pocket.autoencoder import as_float
 from synthaug.pocket.denoiser import DenoiserPretraining, LatentBatches
-from synthaug.pocket.judge import Judge
+from synthaug.pocket.judge import Judge, judge_from
 from synthaug.pocket.linear_code import fit_linear_code, linear_decode, linear_encode
 from synthaug.pocket.networks import DenoiserShape, build_denoiser, build_text_encoder
 from synthaug.pocket.optimizers import MuonAndAdamW, warm_stable_decay
@@ -105,9 +105,8 @@ def run(trial: Trial, args: argparse.Namespace) -> dict[str, object]:
     folder, code = encoded(pictures, trial, args.cache)
     torch.manual_seed(0)
     tokenizer = CLIPTokenizer.from_pretrained(args.run / "tokenizer")
-    for name in ("tokens.npy",):
-        if not (folder / name).exists():
-            (folder / name).symlink_to((args.run / name).resolve())
+    if not (folder / "tokens.npy").exists():
+        (folder / "tokens.npy").symlink_to((args.run / "tokens.npy").resolve())
     module, captions = build(trial, tokenizer), [facts["captions"] for facts in pictures.facts]
     simple = [1.0 if facts["count"] == 1 and facts["flaw"] is None else 0.0 for facts in pictures.facts]
     feeds = {
@@ -144,9 +143,7 @@ def run(trial: Trial, args: argparse.Namespace) -> dict[str, object]:
         "pictures seen, thousands": round(step * trial.batch / 1000, 1),
         **errors(network, feeds[False], code, trial),
     }
-    judge = Judge()
-    judge.load_state_dict(torch.load(args.judge, weights_only=True))
-    figures.update(drawn(network, tokenizer, code, trial, judge, args.out / f"{args.number:02d}.png"))
+    figures.update(drawn(network, tokenizer, code, trial, args.known, args.out / f"{args.number:02d}.png"))
     return figures
 
 
@@ -236,6 +233,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
+    args.known, _ = judge_from(args.judge, PictureSet(args.pictures))
     which, parts = map(int, args.share.split("/"))
     for number, (name, trial) in enumerate(TRIALS.items()):
         out = args.out / f"{number:02d}.json"

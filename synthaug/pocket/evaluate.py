@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from synthaug.curation.run import curate
+from synthaug.errors import PhotoFolderError, SynthaugError, require
 from synthaug.generation.plan import Plan
 from synthaug.generation.run import generate
 from synthaug.generation.sampler import Sampler
@@ -27,15 +29,16 @@ from synthaug.manifest import Manifest
 from synthaug.models.load import load_base
 from synthaug.pixels import SUFFIXES, framed, read_image, save_png, to_float
 from synthaug.pocket.autoencoder import psnr
-from synthaug.pocket.judge import Judge, train_judge
+from synthaug.pocket.judge import judge_from
 from synthaug.pocket.likeness import compare_with_renders
-from synthaug.pocket.pictures import PictureSet, render_set
+from synthaug.pocket.pictures import KEPT_BACK, PictureSet, render_set
 from synthaug.pocket.scenes import GROUND_FLAWS, OBJECTS
 from synthaug.pocket.spot_check import FIGURES, spot_check
 from synthaug.training.run import fit
 
-__all__ = ["PhotoTask", "main"]
+__all__ = ["main"]
 
+RECIPE = Path("recipes/iriko.yaml")
 PARTS = ("spot", "autoencoder", "prompts", "renders", "beside", "loras")
 ASKED_GROUNDS = ("paper", "metal", "wood", "fabric", "leather", "tile", "concrete", "plastic")
 FLAWED = ("coin", "biscuit", "tablet", "button")
@@ -84,7 +87,15 @@ class Findings:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The image files of a folder, sorted."""
+    """The image files of a folder, sorted.
+
+    Raises:
+        PhotoFolderError: If there is no such folder.
+    """
+    if not folder.is_dir():
+        raise PhotoFolderError(
+            f"--data must hold fish_on_white and paper_defects, there is no {folder}; check the path, or leave --data out"
+        )
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
@@ -113,8 +124,12 @@ def article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def follows(found: Findings, judge: Judge, sampler: Sampler, *, each: int) -> None:
-    """Share of drawn images that the judge takes for what their prompt names."""
+def follows(found: Findings, pictures: PictureSet, sampler: Sampler, args: argparse.Namespace) -> None:
+    """Share of drawn images that the judge takes for what their prompt names; its own accuracy is stated first."""
+    each = args.each
+    judge, accuracy = judge_from(args.judge, pictures, count=args.renders)
+    for question, share in accuracy.items():
+        found.add(f"judge on held-out renders, {question}", share)
     wanted = [(thing, ASKED_GROUNDS[k % len(ASKED_GROUNDS)]) for thing in sorted(OBJECTS) for k in range(each)]
     started = time.perf_counter()
     images = draw(sampler, [f"a photo of {article(thing)} on {ground}" for thing, ground in wanted], seed=11)
@@ -148,15 +163,16 @@ def follows(found: Findings, judge: Judge, sampler: Sampler, *, each: int) -> No
 def learns(found: Findings, task: PhotoTask, data: Path) -> None:
     """Train a LoRA with the demo's recipe on real photos, draw 32 images and compare them with the photos."""
     photos, folder = data / task.photos, found.out / task.name
+    files = pictures_in(photos)
+    for earlier in (folder, found.out / f"{task.name}-photos"):
+        shutil.rmtree(earlier, ignore_errors=True)
     if task.limit is not None:
-        files = pictures_in(photos)
         photos = found.out / f"{task.name}-photos"
-        photos.mkdir(exist_ok=True)
-        for path in files[:: len(files) // task.limit][: task.limit]:
-            (photos / path.name).unlink(missing_ok=True)
+        photos.mkdir()
+        for path in files[:: max(1, len(files) // task.limit)][: task.limit]:
             (photos / path.name).symlink_to(path.resolve())
     lora = found.out / f"{task.name}.safetensors"
-    options = ["--config", "recipes/iriko.yaml", "--data.photos", str(photos), "--out", str(lora)]
+    options = ["--config", str(RECIPE), "--data.photos", str(photos), "--out", str(lora)]
     started = time.perf_counter()
     fit([*options, "--data.trigger", task.trigger, "--data.caption", task.caption])
     found.add(f"LoRA on {task.name}, seconds of training", time.perf_counter() - started, "180")
@@ -186,21 +202,6 @@ def learn(found: Findings, data: Path) -> None:
     """Every LoRA in turn."""
     for task in TASKS:
         learns(found, task, data)
-
-
-def judge_of(found: Findings, pictures: PictureSet, file: Path | None, *, count: int) -> Judge:
-    """The judge, trained on the renders unless a file holds one already; its own accuracy is stated first."""
-    if file is not None and file.exists():
-        judge, kept = Judge(), torch.load(file, weights_only=True)
-        judge.load_state_dict(kept["weights"])
-        accuracy: dict[str, float] = kept["accuracy"]
-    else:
-        judge, accuracy = train_judge(pictures, count=count)
-        if file is not None:
-            torch.save({"weights": judge.state_dict(), "accuracy": accuracy}, file)
-    for question, share in accuracy.items():
-        found.add(f"judge on held-out renders, {question}", share)
-    return judge
 
 
 def spots(found: Findings, sampler: Sampler, *, keep: bool) -> None:
@@ -235,12 +236,25 @@ def options() -> argparse.Namespace:
     if args.data is None:
         print("no --data given: the autoencoder on photos, the sheet beside photos and the LoRAs are left out")
         args.parts = [part for part in args.parts if part not in ("autoencoder", "beside", "loras")]
+    require({
+        f"the LoRAs need their recipe {RECIPE}; run this in the repository, or leave them out with --parts": (
+            "loras" not in args.parts or RECIPE.is_file(), str(Path.cwd()),
+        ),
+        "--each must be at least 1": (args.each >= 1, args.each),
+        f"--alike must be 2 to {KEPT_BACK}, as many as are kept back": (2 <= args.alike <= KEPT_BACK, args.alike),
+    })  # fmt: skip
     return args
 
 
 def main() -> None:
-    """Measure, print, and write figures and contact sheets."""
-    args = options()
+    """Measure, print, and write figures and contact sheets; what the user can put right is said in a sentence."""
+    try:
+        _run(options())
+    except SynthaugError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def _run(args: argparse.Namespace) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     found, sampler, started = Findings(out=args.out), Sampler("pocket"), time.perf_counter()
@@ -251,7 +265,7 @@ def main() -> None:
     parts: dict[str, Callable[[], None]] = {
         "spot": lambda: spots(found, sampler, keep=args.write_figures),
         "autoencoder": lambda: keeps(found, args.data),
-        "prompts": lambda: follows(found, judge_of(found, pictures, args.judge, count=args.renders), sampler, each=args.each),
+        "prompts": lambda: follows(found, pictures, sampler, args),
         "renders": lambda: resembles(found, pictures, sampler, count=args.alike),
         "beside": lambda: beside(found, pictures, args.data),
         "loras": lambda: learn(found, args.data),

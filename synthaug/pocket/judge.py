@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
+from synthaug.errors import UnusableFileError, require
 from synthaug.pixels import to_float
 from synthaug.pocket.flaws import FLAWS
 from synthaug.pocket.grounds import GROUNDS
 from synthaug.pocket.pictures import KEPT_BACK, PictureSet
 from synthaug.pocket.scenes import OBJECTS
 
-__all__ = ["ANSWERS", "Judge", "train_judge"]
+__all__ = ["ANSWERS", "Judge", "judge_from", "train_judge"]
 
 ANSWERS: dict[str, list[str]] = {
     "thing": ["nothing", *sorted(OBJECTS)],
@@ -71,14 +73,18 @@ def train_judge(pictures: PictureSet, *, count: int = 20_000, epochs: int = 6, s
     """Train a judge on renders and measure it on those that were kept back.
 
     Args:
-        pictures: At least two thousand.
+        pictures: Some hundred more than are kept back; ten thousand are better.
         count: How many to train on.
         epochs: Passes over them.
         seed: Seed of weights and order.
 
     Returns:
         The judge and the share of right answers per question.
+
+    Raises:
+        SettingError: If there are too few pictures.
     """
+    require({f"a judge needs more than {KEPT_BACK + BATCH} renders": (len(pictures) > KEPT_BACK + BATCH, len(pictures))})
     torch.manual_seed(seed)
     seen = _load(pictures, list(range(min(count, len(pictures) - KEPT_BACK))))
     judge = Judge().to(memory_format=torch.channels_last)
@@ -101,6 +107,28 @@ def train_judge(pictures: PictureSet, *, count: int = 20_000, epochs: int = 6, s
     given = judge.answers(held_out.pixels)
     right = {name: [ANSWERS[name][k] for k in truth.tolist()] for name, truth in held_out.truth.items()}
     return judge, {name: sum(map(str.__eq__, given[name], right[name])) / KEPT_BACK for name in ANSWERS}
+
+
+def judge_from(file: Path | None, pictures: PictureSet, *, count: int = 20_000) -> tuple[Judge, dict[str, float]]:
+    """The judge that a file holds with its accuracy, or a new one, kept in the file when there is a name for it.
+
+    Raises:
+        UnusableFileError: If the file's judge was asked other questions, or knows other answers.
+        SettingError: If there are too few renders to train one.
+    """
+    if file is None or not file.exists():
+        judge, accuracy = train_judge(pictures, count=count)
+        if file is not None:
+            torch.save({"weights": judge.state_dict(), "answers": ANSWERS, "accuracy": accuracy}, file)
+        return judge, accuracy
+    kept = torch.load(file, weights_only=True)
+    if kept.get("answers") != ANSWERS:
+        raise UnusableFileError(
+            f"a judge must know the objects, surfaces and defects of today, {file} knows others; delete it to train one"
+        )
+    judge = Judge()
+    judge.load_state_dict(kept["weights"])
+    return judge, kept["accuracy"]
 
 
 def _load(pictures: PictureSet, rows: list[int]) -> _Set:

@@ -66,7 +66,7 @@ def compare_with_renders(
             float(near["drawn"][0].median() / near["held out"][0].median()),
             "1.3",
         ),
-        "near-copies of training renders": (float((copies["drawn"] < limit).float().mean()), "1 %"),
+        f"near-copies among {len(trained)} training renders": (float((copies["drawn"] < limit).float().mean()), "1 %"),
     }
     return figures | {name: (value, "10 %") for name, value in tone_differences(drawn, held_out).items()}
 

@@ -8,9 +8,11 @@ import sys
 import pytest
 import torch
 
+from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation import Sampler
+from synthaug.pocket import evaluate
 from synthaug.pocket.evaluate import draw
-from synthaug.pocket.judge import ANSWERS, Judge, train_judge
+from synthaug.pocket.judge import ANSWERS, Judge, judge_from, train_judge
 from synthaug.pocket.likeness import compare_with_renders, tone_differences
 from synthaug.pocket.pictures import PictureSet, render_part
 from synthaug.pocket.spot_check import FIGURES, spot_check
@@ -58,6 +60,49 @@ def test_a_judge_learns_and_its_accuracy_is_that_on_pictures_it_has_not_seen(ren
     assert accuracy["ground"] == sum(grounds) / 20
 
 
+def test_a_judge_is_trained_once_and_taken_from_its_file_after_that(renders, tmp_path, monkeypatch):
+    monkeypatch.setattr("synthaug.pocket.judge.KEPT_BACK", 20)
+    monkeypatch.setattr("synthaug.pocket.judge.BATCH", 10)
+    first, accuracy = judge_from(tmp_path / "judge.pt", renders, count=60)
+    monkeypatch.setattr("synthaug.pocket.judge.train_judge", None)
+
+    again, same = judge_from(tmp_path / "judge.pt", renders)
+
+    assert same == accuracy
+    assert all(torch.equal(first.state_dict()[name], weight) for name, weight in again.state_dict().items())
+    monkeypatch.setitem(ANSWERS, "flaw", ["nothing", "rust"])
+    with pytest.raises(UnusableFileError, match=r"judge.pt knows others; delete it to train one"):
+        judge_from(tmp_path / "judge.pt", renders)
+
+
+def test_too_few_renders_for_a_judge_are_refused(renders):
+    with pytest.raises(SettingError, match="a judge needs more than 1064 renders, got 60"):
+        train_judge(renders)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--data", "nowhere", "--parts", "autoencoder"), "error: --data must hold fish_on_white and paper_defects, there is no nowhere"),
+        (("--each", "0"), "error: --each must be at least 1, got 0"),
+        (("--alike", "5000"), "error: --alike must be 2 to 1000"),
+    ],
+)
+def test_mistakes_at_the_command_are_sentences(words, sentence, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["evaluate", *words, "--out", str(tmp_path)])
+
+    with pytest.raises(SystemExit, match=sentence):
+        evaluate.main()
+
+
+def test_without_its_recipe_the_command_says_where_to_run_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--data", str(tmp_path), "--out", str(tmp_path)])
+
+    with pytest.raises(SystemExit, match=r"error: the LoRAs need their recipe recipes/iriko.yaml; run this in the repository"):
+        evaluate.main()
+
+
 def test_a_judge_answers_every_question_for_every_picture():
     given = Judge().answers(torch.zeros(3, 3, 64, 64, dtype=torch.uint8))
 
@@ -74,7 +119,7 @@ def test_training_renders_drawn_again_are_near_copies_and_held_out_ones_are_not(
     figures = {name: compare_with_renders(renders, lambda _prompts, images=images: images, count=10) for name, images in
                (("copied", copied), ("own", own))}  # fmt: skip
 
-    copies, distance = "near-copies of training renders", "distance to the nearest render over held-out renders' own"
+    copies, distance = "near-copies among 40 training renders", "distance to the nearest render over held-out renders' own"
     assert figures["copied"][copies][0] == 1
     assert figures["copied"][distance][0] < 0.01
     assert figures["own"][distance][0] == pytest.approx(1)
