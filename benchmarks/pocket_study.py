@@ -26,7 +26,7 @@ from synthaug.diffusion.objective import Target, noised
 from synthaug.diffusion.schedule import NoiseSchedule
 from synthaug.pixels import save_png, to_uint8
 from synthaug.pocket.autoencoder import as_float
-from synthaug.pocket.denoiser import DenoiserPretraining, LatentBatches
+from synthaug.pocket.denoiser import DenoiserPretraining, LatentBatches, places
 from synthaug.pocket.judge import Judge, judge_from
 from synthaug.pocket.linear_code import fit_linear_code, linear_decode, linear_encode
 from synthaug.pocket.networks import DenoiserShape, build_denoiser, build_text_encoder
@@ -44,10 +44,12 @@ class Trial:
     shape: DenoiserShape = field(default_factory=DenoiserShape)
     side: int = 8
     share: float = 0.35
-    kind: Target = "epsilon"
-    zero_terminal_snr: bool = False
-    noisiest: float = 32.0
-    noise_offset: float = 0.1
+    kind: Target = "v_prediction"
+    zero_terminal_snr: bool = True
+    noise_offset: float = 0.0
+    counting: bool = False
+    """Whether objects and flaws count more than the ground."""
+
     optimizer: str = "muon"
     rate: float = 5e-3
     batch: int = 32
@@ -56,9 +58,10 @@ class Trial:
 
 EIGHTH, WIDE = (False, True), (True, True)
 TRIALS: dict[str, Trial] = {
-    "as shipped: 16x16x16, UNet 96-192, epsilon, Muon, batch 32": Trial(),
-    "v prediction": Trial(kind="v_prediction"),
-    "v prediction, zero terminal SNR": Trial(kind="v_prediction", zero_terminal_snr=True),
+    "16x16x16, UNet 96-192, v, zero terminal SNR, Muon at 5e-3, batch 32": Trial(),
+    "epsilon, SNR not zero, noise offset 0.1": Trial(kind="epsilon", zero_terminal_snr=False, noise_offset=0.1),
+    "SNR not zero": Trial(zero_terminal_snr=False),
+    "objects and flaws count more": Trial(counting=True),
     "8x8x64, UNet 160-224": Trial(shape=DenoiserShape(channels=64, size=8, widths=(160, 224), hearing=(True, False)), side=16),
     "8x8x32, UNet 160-224": Trial(shape=DenoiserShape(channels=32, size=8, widths=(160, 224), hearing=(True, False)), side=16),
     "AdamW at 1e-3": Trial(optimizer="adamw", rate=1e-3),
@@ -71,8 +74,6 @@ TRIALS: dict[str, Trial] = {
     "UNet 64-192": Trial(shape=DenoiserShape(widths=(64, 192))),
     "UNet 96-160-192, three levels": Trial(shape=DenoiserShape(widths=(96, 160, 192), hearing=(False, True, False))),
     "UNet 64-144, two blocks a level": Trial(shape=DenoiserShape(widths=(64, 144), layers=2)),
-    "no noise offset": Trial(noise_offset=0.0),
-    "min-SNR weights in epsilon": Trial(noisiest=1.0),
     "single objects without flaws first": Trial(simple_first=True),
 }
 
@@ -84,6 +85,7 @@ def encoded(pictures: PictureSet, trial: Trial, cache: Path) -> tuple[Path, dict
         folder.mkdir(parents=True, exist_ok=True)
         code = fit_linear_code(as_float(pictures.pixels(list(range(3000)))), trial.shape.channels, share=trial.share, side=trial.side)
         rows = [list(range(at, min(at + PART, len(pictures)))) for at in range(0, len(pictures), PART)]
+        np.save(folder / "places.npy", places(pictures.covers(), trial.shape.size))
         np.save(folder / "latents.npy", np.concatenate([linear_encode(as_float(pictures.pixels(r)), code).half().numpy() for r in rows]))
         torch.save(code, folder / "code.pt")
     return folder, torch.load(folder / "code.pt", weights_only=True)
@@ -93,9 +95,7 @@ def build(trial: Trial, tokenizer: CLIPTokenizer) -> DenoiserPretraining:
     """The networks of a trial, untrained."""
     text = build_text_encoder(len(tokenizer), bos=tokenizer.bos_token_id, eos=tokenizer.eos_token_id)
     schedule = NoiseSchedule(last=0.0 if trial.zero_terminal_snr else None)
-    module = DenoiserPretraining(
-        build_denoiser(trial.shape), text, schedule, kind=trial.kind, noisiest=trial.noisiest, noise_offset=trial.noise_offset
-    )
+    module = DenoiserPretraining(build_denoiser(trial.shape), text, schedule, kind=trial.kind, noise_offset=trial.noise_offset)
     return module.to(memory_format=torch.channels_last)
 
 
@@ -125,11 +125,12 @@ def run(trial: Trial, args: argparse.Namespace) -> dict[str, object]:
     factor = warm_stable_decay(1000, warm=30)
     while (gone := time.process_time() - start) < args.seconds:
         now = gone / args.seconds
-        x, tokens = feeds[trial.simple_first and now < 0.5](rng)
+        x, tokens, counts = feeds[trial.simple_first and now < 0.5](rng)
         for group, peak in zip(optimizer.param_groups, top, strict=True):
             group["lr"] = peak * min((step + 1) / 30, factor(30 + round(now * 970)))
         with torch.autocast("cpu", torch.bfloat16):
-            loss = module.loss(x.contiguous(memory_format=torch.channels_last), tokens)
+            counts = counts if trial.counting else torch.ones_like(counts)
+            loss = module.loss(x.contiguous(memory_format=torch.channels_last), tokens, counts)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimizer.step()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from lightning.pytorch import LightningModule
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -21,14 +22,30 @@ from synthaug.pocket.optimizers import MuonAndAdamW, warm_stable_decay
 from synthaug.pocket.pictures import KEPT_BACK
 from synthaug.pocket.words import strange_word
 
-__all__ = ["DenoiserPretraining", "LatentBatches"]
+__all__ = ["DenoiserPretraining", "LatentBatches", "places"]
+
+OBJECT, FLAW = 1.0, 4.0
+"""How much more a place counts that is all object, and one that is a third flaw or more: grounds are mostly grain that
+nobody can foretell, and a crack is a few places of 256."""
+
+
+def places(covers: NDArray[np.uint8], side: int) -> NDArray[np.float16]:
+    """How much each place of the latents counts, float16 (N, 1, side, side).
+
+    Args:
+        covers: Share of objects and of flaws per cell, in parts of 255, (N, 2, n side, n side).
+        side: Side of the latents.
+    """
+    each = covers.shape[-1] // side
+    shares = covers.reshape(len(covers), 2, side, each, side, each).mean((3, 5), dtype=np.float32) / 255
+    return np.asarray(1 + OBJECT * shares[:, :1] + FLAW * np.minimum(3 * shares[:, 1:], 1), np.float16)
 
 
 class LatentBatches:
     """Latents with captions, drawn at random.
 
     Args:
-        folder: Holds ``latents.npy``, float16 (N, C, h, w), and ``tokens.npy``, int16 (N, K, 77).
+        folder: Holds ``latents.npy``, float16 (N, C, h, w), ``tokens.npy``, int16 (N, K, 77), and ``places.npy``, float16 (N, 1, h, w).
         tokenizer: Spells the captions that get a strange word.
         captions: K captions for each picture.
         weights: How often each picture is drawn against the others; equally often when left out.
@@ -50,14 +67,15 @@ class LatentBatches:
     ) -> None:
         self._latents = np.load(folder / "latents.npy", mmap_mode="r")
         self._tokens = np.load(folder / "tokens.npy", mmap_mode="r")
+        self._places = np.load(folder / "places.npy", mmap_mode="r")
         self._captions, self._tokenizer = captions, tokenizer
         shares = np.cumsum(np.ones(len(captions)) if weights is None else np.asarray(weights))[:-KEPT_BACK]
         self._shares = shares / shares[-1]
         self._batch_size, self._blank, self._strange = batch_size, blank, strange
         self._empty = np.asarray(self._spell([""])[0], np.int64)
 
-    def __call__(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Latents float32 (B, C, h, w) and token ids int64 (B, 77)."""
+    def __call__(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents float32 (B, C, h, w), token ids int64 (B, 77), and how much places count, float32 (B, 1, h, w)."""
         rows = np.searchsorted(self._shares, rng.random(self._batch_size), side="right")
         which = rng.integers(0, self._tokens.shape[1], self._batch_size)
         tokens = self._tokens[rows, which].astype(np.int64)
@@ -67,7 +85,8 @@ class LatentBatches:
             words = self._captions[rows[at]][which[at]].split(" ")
             words.insert(int(rng.integers(len(words) + 1)), strange_word(rng))
             tokens[at] = self._spell([" ".join(words)])[0]
-        return torch.from_numpy(self._latents[rows].astype(np.float32)), torch.from_numpy(tokens)
+        latents, counts = (torch.from_numpy(of[rows].astype(np.float32)) for of in (self._latents, self._places))
+        return latents, torch.from_numpy(tokens), counts
 
     def held_out(self, count: int) -> tuple[Tensor, Tensor]:
         """The last ``count`` pictures, never drawn, with their first captions."""
@@ -82,7 +101,8 @@ class LatentBatches:
 class DenoiserPretraining(LightningModule):
     """Teach a UNet and its text encoder to draw, from nothing.
 
-    Batches are ``(latents, tokens)``: latents (B, C, h, w), scaled, and token ids (B, 77).
+    Batches are ``(latents, tokens, places)``: latents (B, C, h, w), scaled, token ids (B, 77), and how much
+    each place counts, (B, 1, h, w); to validate with, ``(latents, tokens)``.
     Steps of little noise count less, Hang et al. 2023, https://arxiv.org/abs/2303.09556; loss in v: Salimans & Ho 2022, section 4, https://arxiv.org/abs/2202.00512.
 
     Args:
@@ -132,7 +152,7 @@ class DenoiserPretraining(LightningModule):
         eps: Tensor = self.denoiser(z, t, text, return_dict=False)[0]
         return eps
 
-    def loss(self, x: Tensor, tokens: Tensor) -> Tensor:
+    def loss(self, x: Tensor, tokens: Tensor, counts: Tensor) -> Tensor:
         """Weighted error of the denoiser on one batch, at random steps and noise, a scalar."""
         count = len(x)
         x = x + self.latent_noise * torch.randn_like(x)
@@ -140,7 +160,7 @@ class DenoiserPretraining(LightningModule):
         eps = offset_noise(torch.randn_like(x), self.noise_offset)
         alpha, sigma = self.alpha[t], self.sigma[t]
         answer = self(noised(x, eps, alpha, sigma), t, tokens).float()
-        error = (answer - target_of(self.kind, x, eps, alpha, sigma)).square().flatten(1).mean(1)
+        error = (counts * (answer - target_of(self.kind, x, eps, alpha, sigma)).square()).flatten(1).mean(1)
         weight = (self.snr_gamma * (sigma / alpha) ** 2).clamp(max=1)
         if self.kind == "epsilon":
             weight = weight * (1 / alpha**2).clamp(max=self.noisiest)
@@ -148,7 +168,7 @@ class DenoiserPretraining(LightningModule):
         return loss
 
     @override
-    def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         loss = self.loss(*batch)
         self.log("train/loss", loss)
         return loss

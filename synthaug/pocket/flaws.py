@@ -55,17 +55,17 @@ def blob(x: Plane, y: Plane, spot: Spot, rng: Rng, ragged: float) -> Plane:
 def scratch(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     """A thin, nearly straight furrow, lighter or darker than the skin."""
     x, y = grid(spot_size(layer))
-    width = max(2.2 * spot[3], float(rng.uniform(0.012, 0.03)))
-    line = smooth(width, 0.4 * width, polyline(x, y, spot, rng, 5, 0.12))
-    bright = rng.random() < 0.6
-    tone = np.clip(layer.albedo * np.float32(1.5) + np.float32(0.15), 0, 0.95) if bright else layer.albedo * np.float32(0.25)
+    width = max(3.0 * spot[3], float(rng.uniform(0.02, 0.045)))
+    line = smooth(width, 0.5 * width, polyline(x, y, spot, rng, 5, 0.12))
+    bright = rng.random() < 0.85 if mean_tone(layer, line) < 0.3 else rng.random() < 0.25
+    tone = np.clip(layer.albedo * np.float32(1.4) + np.float32(0.35), 0, 0.95) if bright else layer.albedo * np.float32(0.15)
     return replace(layer, albedo=mix(layer.albedo, tone, 0.85 * line), height=layer.height - 0.6 * width * line), line
 
 
 def crack(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     """A dark jagged line with a side branch."""
     x, y = grid(spot_size(layer))
-    width = max(2.4 * spot[3], float(rng.uniform(0.014, 0.03)))
+    width = max(3.2 * spot[3], float(rng.uniform(0.022, 0.045)))
     near = polyline(x, y, spot, rng, 9, 0.7)
     branch = polyline(x, y, (spot[0], spot[1], spot[2] * 0.5, spot[3]), rng, 5, 0.7)
     line = smooth(width, 0.5 * width, np.minimum(near, branch))
@@ -78,8 +78,9 @@ def stain(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     distance = blob(x, y, spot, rng, 0.35)
     patch = smooth(0.0, float(rng.uniform(0.1, 0.7)) * spot[2], distance)
     dyes = [(0.35, 0.22, 0.10), (0.12, 0.11, 0.11), (0.15, 0.20, 0.35), (0.50, 0.16, 0.12), (0.30, 0.30, 0.16)]
-    dye = linear(dyes[int(rng.integers(len(dyes)))])
-    depth = float(rng.uniform(0.55, 0.95))
+    light_ground = mean_tone(layer, patch) > 0.08
+    dye = linear(dyes[int(rng.integers(len(dyes)))] if light_ground else (0.62, 0.58, 0.50))
+    depth = float(rng.uniform(0.75, 0.97))
     toned = layer.albedo * (1 - np.float32(depth)) + dye * np.float32(depth)
     return replace(layer, albedo=mix(layer.albedo, toned, patch)), patch
 
@@ -98,15 +99,15 @@ def dent(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     """A dip that only the light shows."""
     x, y = grid(spot_size(layer))
     inside = smooth(-0.3 * spot[2], 0.9 * spot[2], blob(x, y, spot, rng, 0.15))
-    depth = float(rng.uniform(0.35, 0.6)) * spot[2]
-    dipped = replace(layer, albedo=layer.albedo * (1 - 0.25 * inside)[..., None], height=layer.height - depth * inside)
+    depth = float(rng.uniform(0.6, 0.95)) * spot[2]
+    dipped = replace(layer, albedo=layer.albedo * (1 - 0.4 * inside)[..., None], height=layer.height - depth * inside)
     return dipped, smooth(0.1, 0.5, inside)
 
 
 def missing_part(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     """A bite out of the object; the ground shows where it was."""
     x, y = grid(spot_size(layer))
-    bite = smooth(0.0, 3 * spot[3], blob(x, y, (spot[0], spot[1], 1.25 * spot[2], spot[3]), rng, 0.3))
+    bite = smooth(0.0, 3 * spot[3], blob(x, y, (spot[0], spot[1], 1.05 * spot[2], spot[3]), rng, 0.3))
     return replace(layer, cover=layer.cover * (1 - bite), height=layer.height * (1 - bite)), bite * layer.cover
 
 
@@ -117,7 +118,7 @@ def speck(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     dyes = [(0.10, 0.09, 0.09), (0.10, 0.09, 0.09), (0.34, 0.20, 0.10), (0.14, 0.20, 0.36)]
     for grain in range(int(rng.integers(1, 5))):
         away = rng.normal(0, 0 if grain == 0 else 0.6 * spot[2], 2)
-        reach = max(3.5 * spot[3], float(rng.uniform(0.12, 0.3)) * spot[2])
+        reach = max(5.0 * spot[3], float(rng.uniform(0.14, 0.34)) * spot[2])
         cover = smooth(0.0, 2.5 * spot[3], blob(x, y, (spot[0] + away[0], spot[1] + away[1], reach, spot[3]), rng, 0.45))
         albedo = mix(albedo, linear(dyes[int(rng.integers(len(dyes)))]), float(rng.uniform(0.75, 0.97)) * cover)
         marked = np.maximum(marked, cover)
@@ -134,6 +135,11 @@ def fold(layer: Layer, spot: Spot, rng: Rng) -> tuple[Layer, Plane]:
     pale = np.clip(layer.albedo * np.float32(1.3) + np.float32(0.06), 0, 0.95)
     bumped = layer.height + float(rng.choice([-0.7, 0.7])) * width * ridge
     return replace(layer, albedo=mix(layer.albedo, pale, 0.6 * worn), height=bumped), smooth(0.15, 0.4, ridge)
+
+
+def mean_tone(layer: Layer, where: Plane) -> float:
+    """How bright a layer is there, linear, 0 to 1."""
+    return float((layer.albedo.mean(-1) * where).sum() / max(float(where.sum()), 1e-6))
 
 
 def spot_size(layer: Layer) -> int:

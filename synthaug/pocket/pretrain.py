@@ -24,7 +24,7 @@ from synthaug.pocket import WEIGHTS
 from synthaug.pocket.autoencoder import CropBatches, DecoderPretraining, as_float
 from synthaug.pocket.bystep import ByStep
 from synthaug.pocket.checksums import write_hashes
-from synthaug.pocket.denoiser import DenoiserPretraining, LatentBatches
+from synthaug.pocket.denoiser import DenoiserPretraining, LatentBatches, places
 from synthaug.pocket.linear_code import fit_linear_code, linear_encode, start_encoder
 from synthaug.pocket.networks import KIND, LATENT_CHANNELS, SCHEDULE, build_autoencoder, build_denoiser, build_schedule, build_text_encoder
 from synthaug.pocket.optimizers import warm_average
@@ -39,7 +39,7 @@ SHARE = 0.35
 FISH = 2.0
 """How often a picture with fish is drawn against the others: what the demo's LoRA builds on."""
 
-FLAWED = 2.5
+FLAWED = 2.0
 """How often a picture with a flaw is drawn: flaws are small and learned last."""
 
 
@@ -59,6 +59,7 @@ def prepare(folder: Path, *, count: int, seed: int, workers: int) -> PictureSet:
             linear_encode(as_float(pictures.pixels(list(range(at, min(at + PART, len(pictures)))))), code).half().numpy()
             for at in range(0, len(pictures), PART)
         ]
+        np.save(folder / "places.npy", places(pictures.covers(), parts[0].shape[-1]))
         np.save(folder / "latents.npy", np.concatenate(parts))
     return pictures
 

@@ -191,6 +191,12 @@ def random_poses(thing: Thing, rng: Rng) -> tuple[Pose, ...]:
     return tuple(poses)
 
 
+def _shown(thing: Thing, flaw: str | None) -> Thing:
+    """An object with a flaw is not drawn so small that the flaw is lost."""
+    low, high = thing.scale
+    return thing if flaw is None else replace(thing, scale=(low + 0.45 * (high - low), high))
+
+
 def random_scene(seed: int) -> Scene:
     """Draw the facts of one scene."""
     rng = np.random.default_rng(seed_for(seed, "scene"))
@@ -213,7 +219,7 @@ def random_scene(seed: int) -> Scene:
     return Scene(
         thing=name,
         colour=colour,
-        poses=() if name is None else random_poses(OBJECTS[name], rng),
+        poses=() if name is None else random_poses(_shown(OBJECTS[name], flaw), rng),
         ground=ground,
         ground_colour=palette[0] if rng.random() < 0.3 else str(rng.choice(palette)),
         flaw=flaw,
@@ -239,11 +245,11 @@ def render(scene: Scene, seed: int, size: int = 128) -> Picture:
     layers = [] if scene.thing is None else [OBJECTS[scene.thing].draw(p, scene.colour, rng, fine) for p in scene.poses]
     flawed = np.zeros((fine, fine), np.float32)
     if scene.flaw and layers:
-        spot = pick_spot(layers[0].cover, rng, float(rng.uniform(0.2, 0.42)) * scene.poses[0].scale)
+        spot = pick_spot(layers[0].cover, rng, float(rng.uniform(0.3, 0.55)) * scene.poses[0].scale)
         layers[0], flawed = add_flaw(scene.flaw, layers[0], spot, rng)
     elif scene.flaw:
         round_one = scene.flaw in ("stain", "hole")
-        reach = float(np.exp(rng.uniform(np.log(0.06), np.log(0.4)))) if round_one else float(rng.uniform(0.25, 0.7))
+        reach = float(np.exp(rng.uniform(np.log(0.1), np.log(0.45)))) if round_one else float(rng.uniform(0.35, 0.8))
         inner = np.zeros((fine, fine), np.float32)
         inner[fine // 6 : -fine // 6, fine // 6 : -fine // 6] = 1
         ground, flawed = add_flaw(scene.flaw, ground, pick_spot(inner, rng, reach), rng)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from synthaug.diffusion.schedule import NoiseSchedule
-from synthaug.pocket.denoiser import DenoiserPretraining, LatentBatches
+from synthaug.pocket.denoiser import DenoiserPretraining, LatentBatches, places
 from synthaug.pocket.pictures import KEPT_BACK
 
 
@@ -29,10 +29,10 @@ class Mute(nn.Module):
         return [tokens]
 
 
-def loss_of(kind, guess, x, **settings):
+def loss_of(kind, guess, x, *, counts=None, **settings):
     torch.manual_seed(0)
     module = DenoiserPretraining(Knowing(kind, guess), Mute(), NoiseSchedule(), kind=kind, noise_offset=0.0, latent_noise=0.0, **settings)
-    return module.loss(x, torch.zeros(len(x), 77))
+    return module.loss(x, torch.zeros(len(x), 77), torch.ones(len(x), 1, *x.shape[2:]) if counts is None else counts)
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "v_prediction"])
@@ -62,6 +62,7 @@ def test_pictures_kept_back_are_never_drawn_and_weights_say_how_often_the_others
     latents = np.arange(count, dtype=np.float16).reshape(-1, 1, 1, 1)
     np.save(tmp_path / "latents.npy", latents)
     np.save(tmp_path / "tokens.npy", np.zeros((count, 1, 77), np.int16))
+    np.save(tmp_path / "places.npy", latents + 1)
 
     class Spelling:
         def __call__(self, texts, **_settings):
@@ -70,9 +71,30 @@ def test_pictures_kept_back_are_never_drawn_and_weights_say_how_often_the_others
     weights = [1.0, 0.0, 2.0, 1.0] + [5.0] * KEPT_BACK
     batches = LatentBatches(tmp_path, Spelling(), [["a fish"]] * count, weights=weights, batch_size=2000, blank=0.25, strange=0.0)
 
-    drawn, tokens = batches(np.random.default_rng(0))
+    drawn, tokens, counts = batches(np.random.default_rng(0))
 
     shares = np.bincount(drawn.flatten().int().numpy(), minlength=4) / 2000
     assert shares == pytest.approx([0.25, 0, 0.5, 0.25], abs=0.04)
+    assert torch.equal(counts, drawn + 1)
     assert float((tokens[:, 0] == 7).float().mean()) == pytest.approx(0.25, abs=0.04)
     assert batches.held_out(3)[0].flatten().tolist() == [1001.0, 1002.0, 1003.0]
+
+
+def test_an_error_where_a_place_counts_double_costs_double():
+    x, guess = torch.randn(16, 2, 4, 4), torch.zeros(16, 2, 4, 4)
+    guess[..., 2:, :] = x[..., 2:, :]  # only the upper half is wrong
+    counts = torch.ones(16, 1, 4, 4)
+    counts[..., :2, :] = 2
+
+    assert float(loss_of("v_prediction", guess, x, counts=counts)) == pytest.approx(2 * float(loss_of("v_prediction", guess, x)))
+
+
+def test_objects_count_double_and_a_third_of_flaw_counts_in_full():
+    covers = np.zeros((1, 2, 4, 4), np.uint8)
+    covers[0, 0, :2, :2] = 255
+    covers[0, 1, 2:, 2:] = 85
+
+    found = places(covers, 2)
+
+    assert found.shape == (1, 1, 2, 2)
+    assert found[0, 0].tolist() == [[2.0, 1.0], [1.0, 5.0]]

@@ -102,6 +102,18 @@ def test_a_part_of_the_set_is_rendered_once_and_read_back(tmp_path, monkeypatch)
     assert all(len(facts["captions"]) == 4 for facts in pictures.facts)
 
 
+def test_covers_say_which_share_of_each_cell_is_object_and_flaw(tmp_path, monkeypatch):
+    monkeypatch.setattr("synthaug.pocket.pictures.PART", 12)
+    render_part(0, folder=tmp_path, seed=4, size=32)
+
+    covers, facts = PictureSet(tmp_path).covers(), PictureSet(tmp_path).facts
+
+    assert covers.shape == (12, 2, 4, 4)
+    assert [bool(cover[0].any()) for cover in covers] == [fact["thing"] is not None for fact in facts]
+    assert all(not cover[1].any() for cover, fact in zip(covers, facts, strict=True) if fact["flaw"] is None)
+    assert any(cover[1].any() for cover in covers)
+
+
 def test_a_folder_without_pictures_says_how_to_make_them(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no rendered pictures; run `python -m synthaug.pocket.pretrain` first"):
         PictureSet(tmp_path)
