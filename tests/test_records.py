@@ -27,6 +27,7 @@ def test_a_request_survives_json():
     "change",
     [
         {"prompt": "b"}, {"seed": 0}, {"negative_prompt": ""}, {"label": "sound"}, {"sampler": "DDIM"}, {"steps": 8}, {"guidance": 1.0},
+        {"guidance_rescale": 0.0},
         {"size": (96, 64)}, {"loras": ()}, {"image": None}, {"strength": 1.0}, {"index": 4},
     ],
 )  # fmt: skip
@@ -45,6 +46,7 @@ def test_every_field_changes_the_digest(change):
         ({"strength": 0.0}, "strength must be in .* would hand back the photo unchanged, got 0.0"),
         ({"strength": 1.5}, "strength must be in .*, got 1.5"),
         ({"guidance": -1.0}, "guidance must be a number from 0 on, got -1.0"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale must be from 0 to 1, got 1.5"),
         ({"guidance": float("nan")}, "guidance must be a number from 0 on, got nan"),
         ({"guidance": float("inf")}, "guidance must be a number from 0 on, got inf"),
         ({"size": (100, 96)}, r"size must be \(height, width\), each a multiple of 8, got \(100, 96\)"),
@@ -58,7 +60,7 @@ def test_a_value_that_cannot_be_used_is_refused_with_rule_value_and_place(change
 
 
 def test_an_unknown_field_is_refused_with_the_known_ones():
-    with pytest.raises(SettingError, match="unknown field of a request: cfg, width; choose from: guidance, image"):
+    with pytest.raises(SettingError, match="unknown field of a request: cfg, width; choose from: guidance, guidance_rescale"):
         Request.from_json({"prompt": "a", "seed": 1, "width": 3, "cfg": 7})
 
 

@@ -55,6 +55,9 @@ class Plan:
     guidance: float = 4.0
     """Scale of classifier-free guidance."""
 
+    guidance_rescale: float | None = None
+    """Share of its overshoot that is taken back, 0 to 1; None leaves it to the base."""
+
     size: tuple[int, int] = (128, 128)
     """Height and width in pixels."""
 
@@ -151,6 +154,7 @@ class Plan:
             sampler=self.sampler,
             steps=self.steps,
             guidance=self.guidance,
+            guidance_rescale=self.guidance_rescale,
             size=self.size,
             loras=self.loras,
             index=index,

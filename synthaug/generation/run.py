@@ -34,6 +34,7 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
     sampler: str = "DPM++ 2M",
     steps: int = 20,
     guidance: float = 4.0,
+    guidance_rescale: float | None = None,
     size: tuple[int, int] | None = None,
     seed: int = 0,
     batch_size: int = 16,
@@ -57,6 +58,7 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
         sampler: Name of the sampler.
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance.
+        guidance_rescale: Share of its overshoot that is taken back, 0 to 1; left to the base when left out.
         size: Height and width in pixels.
         seed: Seed of the plan.
         batch_size: Images drawn at a time; it changes speed and memory only.
@@ -69,7 +71,7 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
         settings = {
             "prompts": None if prompt is None else (prompt,), "negative_prompt": negative_prompt, "count": count, "base": base,
             "label": int(label) if label.isdigit() else label, "sampler": sampler, "steps": steps, "guidance": guidance,
-            "size": size, "seed": seed,
+            "guidance_rescale": guidance_rescale, "size": size, "seed": seed,
         }  # fmt: skip
         if lora is None and prompt is None:
             raise SettingError("there is nothing to draw: give --lora FILE, --prompt TEXT or --plan FILE")

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from synthaug.diffusion.guidance import guided
+from synthaug.diffusion.guidance import guided, rescaled
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation.schedulers import Scheduler, make_scheduler
 from synthaug.lora.file import LoraFile
@@ -31,6 +31,9 @@ from synthaug.prompts.encode import TextStates
 from synthaug.records import LoraUse, Request
 
 __all__ = ["Sampler"]
+
+RESCALE = 0.7
+"""Share of the overshoot of guidance that is taken back on bases with zero terminal SNR: Lin et al. 2023, section 3.4."""
 
 
 @dataclass
@@ -169,7 +172,9 @@ class Sampler:
         assert base.vae is not None
         cohorts = self._cohorts(requests, photos)
         states, empty = self._text_rows(requests)
-        scale = torch.tensor([request.guidance for request in requests], device=self.device)
+        usual = RESCALE if base.schedule.get("rescale_betas_zero_snr") else 0.0
+        shares = [usual if request.guidance_rescale is None else request.guidance_rescale for request in requests]
+        scale = torch.tensor([[r.guidance, share] for r, share in zip(requests, shares, strict=True)], device=self.device)
         for step in range(max(len(cohort.timesteps) for cohort in cohorts)):
             self._step([c for c in cohorts if step < len(c.timesteps)], step, states, empty, scale)
         latents = torch.empty_like(torch.cat([cohort.latents for cohort in cohorts]))
@@ -182,7 +187,7 @@ class Sampler:
         rows = [row for cohort in cohorts for row in cohort.rows]
         z = torch.cat([c.scheduler.scale_model_input(c.latents, c.timesteps[step]) for c in cohorts])
         t = torch.cat([c.timesteps[step].expand(len(c.rows)) for c in cohorts]).to(self.device)
-        with_negative = [i for i, row in enumerate(rows) if scale[row] != 1]
+        with_negative = [i for i, row in enumerate(rows) if scale[row, 0] != 1]
         answer = self._predict(
             torch.cat([z, z[with_negative]]),
             torch.cat([t, t[with_negative]]),
@@ -190,7 +195,8 @@ class Sampler:
         )
         eps, uncond = answer[: len(rows)].clone(), answer[len(rows) :]
         if with_negative:
-            eps[with_negative] = guided(eps[with_negative], uncond, scale[rows][with_negative])
+            cond, (strength, share) = eps[with_negative], scale[rows][with_negative].unbind(1)
+            eps[with_negative] = rescaled(guided(cond, uncond, strength), cond, share)
         at = 0
         for cohort in cohorts:
             mine = eps[at : at + len(cohort.rows)]

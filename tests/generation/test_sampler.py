@@ -40,7 +40,7 @@ def mixed(tiny_base, tiny_lora, tmp_path_factory):
     return [
         request(seed=1),
         request(seed=2, prompt="a screw", guidance=1.0),
-        request(seed=3, negative_prompt="white paper", guidance=6.5),
+        request(seed=3, negative_prompt="white paper", guidance=6.5, guidance_rescale=0.6),
         request(seed=4, prompt="fish " * 90, steps=7),
         request(seed=5, sampler="Euler a", steps=3),
         request(seed=5, sampler="Euler a", steps=3, prompt="a screw"),
@@ -80,7 +80,10 @@ def test_what_makes_requests_different_shows_in_the_pictures(alone):
     assert all(apart(alone[a], alone[b]) > 3 for a in range(len(alone)) for b in range(a))
 
 
-@pytest.mark.parametrize("field", [{"prompt": "a screw"}, {"negative_prompt": "a screw"}, {"guidance": 9.0}, {"steps": 5}, {"seed": 8}])
+@pytest.mark.parametrize(
+    "field",
+    [{"prompt": "a screw"}, {"negative_prompt": "a screw"}, {"guidance": 9.0}, {"steps": 5}, {"seed": 8}, {"guidance_rescale": 1.0}],
+)
 def test_every_setting_changes_the_picture(sampler, field):
     assert apart(*sampler([request(), request(**field)])) > 1
 
@@ -220,3 +223,14 @@ def test_a_network_that_answers_nan_is_told_with_a_way_out(tiny_base):
 
     with pytest.raises(NumericsError, match=r"1 of 1 are NaN or infinite \(rows \[0\]\); draw with --precision fp32"):
         sampler([request()])
+
+
+@pytest.mark.parametrize(("ends_in_noise", "usual"), [(True, 0.7), (False, 0.0)])
+def test_how_much_of_the_overshoot_is_taken_back_is_left_to_the_base(tiny_base, ends_in_noise, usual):
+    sampler = Sampler(str(tiny_base))
+    sampler.base.schedule["rescale_betas_zero_snr"] = ends_in_noise
+
+    left, said, other = sampler([request(guidance=7.0, guidance_rescale=share) for share in (None, usual, 0.3)])
+
+    assert torch.equal(left, said)
+    assert apart(left, other) > 0
