@@ -10,6 +10,7 @@ import json
 import logging
 import re
 from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,16 @@ def agreed_prediction(
         return said.pop()
     if family != "sd2":
         return "epsilon"
+    _say_once(name)
+    return "v_prediction"
+
+
+@cache
+def _say_once(name: str) -> None:
     log.warning(
-        "%s does not say what it predicts, and SD 2.x has both; v_prediction at 768 pixels is assumed: give prediction='epsilon', or put "
+        "%s does not say what it predicts, and SD 2.x has both; v_prediction at 768 pixels is assumed: give prediction 'epsilon', or put "
         "its configuration beside it as %s", name, Path(name).with_suffix(".yaml").name,
     )  # fmt: skip
-    return "v_prediction"
 
 
 def schedule_of(names: Collection[str], said: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:
