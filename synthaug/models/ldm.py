@@ -31,9 +31,7 @@ _IMPLEMENTATION = {
 }  # fmt: skip
 
 
-def write_ldm(
-    base: Base, path: Path | str, *, dtype: torch.dtype | None = None, metadata: Mapping[str, str] | None = None
-) -> None:
+def write_ldm(base: Base, path: Path | str, *, dtype: torch.dtype | None = None, metadata: Mapping[str, str] | None = None) -> None:
     """Write UNet, autoencoder and text encoders of a base, whole or not at all.
 
     Args:
@@ -49,10 +47,10 @@ def write_ldm(
 
     Example:
         >>> from synthaug.models.load import load_base
-        >>> write_ldm(load_base("pocket", parts=("unet",)), "pocket.safetensors")
+        >>> write_ldm(load_base("pocket"), "pocket.ckpt")
         Traceback (most recent call last):
         ...
-        synthaug.errors.SettingError: a base must be whole to be written, pocket was loaded without VAE and text encoder; load all parts of it
+        synthaug.errors.SettingError: a base in one file is written as .safetensors, got pocket.ckpt; give pocket.safetensors
     """
     path = Path(path)
     if path.suffix != ".safetensors":

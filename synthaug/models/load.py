@@ -52,9 +52,7 @@ def resolve(name: str) -> str:
     return name
 
 
-def load_base(
-    name: str, *, parts: Collection[Part] = ("unet", "vae", "text"), prediction: Prediction | None = None
-) -> Base:
+def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text"), prediction: Prediction | None = None) -> Base:
     """Load a base, or some parts of it, in evaluation mode and without gradients.
 
     A local folder or file never needs the network, but for the tokenizer of a file: a folder ``tokenizer`` beside it is
@@ -133,7 +131,9 @@ def _network(kind: Any, place: str, folder: str, name: str) -> Any:
 
 def _check_folder(name: str, wanted: Collection[str]) -> None:
     if missing := [part for part in wanted if not Path(name, part).is_dir()]:
-        raise UnusableFileError(f"a base folder must hold {', '.join(wanted)}, {name} has no {missing[0]}; check the path, or copy it again")
+        raise UnusableFileError(
+            f"a base folder must hold {', '.join(wanted)}, {name} has no {missing[0]}; check the path, or copy it again"
+        )
 
 
 @contextmanager

@@ -34,7 +34,7 @@ _LOOKS_LIKE = {
     "a Stable Diffusion 3 checkpoint": r".*joint_blocks\.",
     "a ControlNet": r"control_model\.|controlnet_|input_hint_block",
     "the refiner of SDXL": r"conditioner\.embedders\.0\.model\.",
-    "a part of a diffusers folder (give the folder)": r"(encoder\.|decoder\.)?(down_blocks|up_blocks|mid_block)\.|text_model\.|unet\.|vae\.",
+    "a part of a diffusers folder (give the folder)": r"(encoder\.|decoder\.)?(down_blocks|up_blocks|mid_block)\.|text_model\.",
     "a VAE": r"first_stage_model\.|encoder\.|decoder\.",
     "a UNet alone": r"model\.diffusion_model\.|input_blocks\.",
 }
@@ -54,6 +54,8 @@ _FROM_WEIGHTS = {
 
 class _File:
     """An open checkpoint: shapes of its weights by name, weights on request."""
+
+    _opened: Any
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -132,8 +134,8 @@ def _family(file: _File) -> Family:
     if lacks or family is None:
         looks = next((what for what, start in _LOOKS_LIKE.items() if any(re.match(start, name) for name in file.shapes)), "something else")
         raise UnusableFileError(
-            f"a base in one file must hold UNet, VAE and text encoder of SD 1.x, SD 2.x or SDXL, {file.path} has no {' and no '.join(lacks)}; "
-            f"it looks like {looks}, take a whole checkpoint or a diffusers folder"
+            f"a base in one file must hold UNet, VAE and text encoder of SD 1.x, SD 2.x or SDXL, {file.path} has no "
+            f"{' and no '.join(lacks)}; it looks like {looks}, take a whole checkpoint or a diffusers folder"
         )
     if "edm_mean" in file.shapes:
         raise UnusableFileError(f"a base must predict epsilon or v, {file.path} was trained by EDM (Playground 2.5); take another base")
@@ -143,7 +145,9 @@ def _family(file: _File) -> Family:
     return family
 
 
-def _configs(file: _File, family: Family, said: Mapping[str, Any], side: int) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
+def _configs(
+    file: _File, family: Family, said: Mapping[str, Any], side: int
+) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
     """Settings of UNet, autoencoder and text encoders: from the weights what they show, else from the metadata, else the usual."""
     texts = [
         text_config(file.under(prefix), is_open=prefix.endswith(".model."), drop_last=family == "sd2") for prefix in TEXT[family]

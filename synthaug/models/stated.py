@@ -74,7 +74,7 @@ def stated_predictions(path: Path, names: Collection[str], metadata: Mapping[str
 def _sidecar(path: Path) -> dict[str, str]:
     """What the official configuration of a checkpoint says; without a word about it, it means epsilon."""
     try:
-        model = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["params"]
+        model = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["params"])
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
         raise UnusableFileError(
             f"a configuration beside a checkpoint must have model.params, {path} has none that can be read "
@@ -84,9 +84,7 @@ def _sidecar(path: Path) -> dict[str, str]:
     return {path.name: str(model.get("parameterization", by_scaling))}
 
 
-def agreed_prediction(
-    name: str, stated: Mapping[str, Prediction], asked: Prediction | None, family: Family
-) -> Prediction:
+def agreed_prediction(name: str, stated: Mapping[str, Prediction], asked: Prediction | None, family: Family) -> Prediction:
     """What the network predicts.
 
     Args:
@@ -102,7 +100,9 @@ def agreed_prediction(
     said = set(stated.values())
     who = " and ".join(f"{one} ({what})" for one, what in stated.items())
     if len(said) == 1 and asked not in (None, *said):
-        raise SettingError(f"prediction must be what the base predicts, {asked!r} was asked of {name}, but {who} says otherwise; leave it out")
+        raise SettingError(
+            f"prediction must be what the base predicts, {asked!r} was asked of {name}, but {who} says otherwise; leave it out"
+        )
     if asked is not None:
         return asked
     if len(said) > 1:

@@ -92,13 +92,20 @@ def test_a_bare_file_that_fills_in_is_known_by_its_nine_channels(tmp_path):
 def test_a_unet_that_is_shown_something_else_is_refused(tmp_path, channels):
     path = bare_file(shrunken("sd1", tmp_path, in_channels=channels), tmp_path / "depth.safetensors")
 
-    with pytest.raises(UnusableFileError, match=rf"must be shown 4 channels, or 9 if it fills in, .* one that is shown {channels} channels"):
+    with pytest.raises(
+        UnusableFileError, match=rf"must be shown 4 channels, or 9 if it fills in, .* one that is shown {channels} channels"
+    ):
         load_base(str(path))
 
 
 @pytest.mark.parametrize(
     ("stored", "expected"),
-    [(torch.float16, torch.float16), (torch.bfloat16, torch.bfloat16), (torch.float8_e4m3fn, torch.float16), (torch.float64, torch.float64)],
+    [
+        (torch.float16, torch.float16),
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float8_e4m3fn, torch.float16),
+        (torch.float64, torch.float64),
+    ],
 )
 def test_a_file_comes_in_its_own_precision(sd1, tmp_path, stored, expected):
     path = beside(sd1[1], sd1[0], tmp_path)
@@ -130,7 +137,8 @@ def test_running_means_and_leftovers_of_training_are_left_aside(sd1, tmp_path, c
     extra = {
         **{f"model_ema.diffusion_modelinput_blocks{i}0weight": torch.zeros(2) for i in range(120)},
         "betas": torch.zeros(3), "global_step": torch.tensor(470000), "first_stage_model.loss.logvar": torch.zeros(1),
-        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None], "cond_stage_model.logit_scale": torch.ones(1),
+        "cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(77)[None],
+        "cond_stage_model.logit_scale": torch.ones(1),
     }  # fmt: skip
 
     found = load_base(str(beside(sd1[1], sd1[0], tmp_path, **extra)))
@@ -157,8 +165,16 @@ def test_the_older_names_of_the_text_encoder_are_known(sd1, tmp_path):
 @pytest.mark.parametrize(
     ("part", "start", "said"),
     [
-        ("unet", "model.diffusion_model.middle_block.2", r"the UNet2DConditionModel of .* lacks 10 \(model.diffusion_model.middle_block.2.emb"),
-        ("vae", "first_stage_model.decoder.mid.attn_1.k", r"the AutoencoderKL of .* lacks 2 \(first_stage_model.decoder.mid.attn_1.k.bias, "),
+        (
+            "unet",
+            "model.diffusion_model.middle_block.2",
+            r"the UNet2DConditionModel of .* lacks 10 \(model.diffusion_model.middle_block.2.emb",
+        ),
+        (
+            "vae",
+            "first_stage_model.decoder.mid.attn_1.k",
+            r"the AutoencoderKL of .* lacks 2 \(first_stage_model.decoder.mid.attn_1.k.bias, ",
+        ),
         ("text", "cond_stage_model.transformer.text_model.final", r"the CLIPTextModel of .* lacks 2 \(cond_stage_model.transformer"),
         ("unet", "model.diffusion_model.input_blocks.0.0", r"the file of .* lacks 1 \(input_blocks.0.0.weight\)"),
     ],
@@ -215,7 +231,10 @@ def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub(tmp_path, monkeyp
         (["model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight", "first_stage_model.x"], "a Stable Diffusion 3 checkpoint"),
         (["down_blocks.0.resnets.0.conv1.weight", "conv_in.weight"], r"a part of a diffusers folder \(give the folder\)"),
         (["control_model.input_hint_block.0.weight"], "a ControlNet"),
-        (["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x", "conditioner.embedders.0.model.ln_final.bias"], "the refiner"),
+        (
+            ["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.x", "conditioner.embedders.0.model.ln_final.bias"],
+            "the refiner",
+        ),
         (["model.diffusion_model.input_blocks.0.0.weight"], "a UNet alone"),
         (["weight"], "something else"),
     ],
