@@ -17,6 +17,9 @@ Shapes = Mapping[str, tuple[int, ...]]
 """Name without the network's prefix -> shape. A name that must be there and is not is a KeyError."""
 
 HEAD = 64
+USED = 23
+"""Layers of SD 2.x's text encoder that are used, of 24; files that were made from a diffusers folder may have no more."""
+
 SCALING: dict[Family, float] = {"sd1": 0.18215, "sd2": 0.18215, "sdxl": 0.13025}
 CONDITIONS = 6
 """Numbers that SDXL is told besides the text: original size, crop, target size."""
@@ -84,16 +87,17 @@ def text_config(shapes: Shapes, *, is_open: bool, drop_last: bool) -> dict[str, 
     Args:
         shapes: The encoder's.
         is_open: OpenCLIP's layout and activation, or CLIP's.
-        drop_last: Leave out the last layer, which SD 2.x never uses.
+        drop_last: Leave out the last layer, which SD 2.x never uses, unless someone did so before.
     """
     layer = "transformer.resblocks." if is_open else "encoder.layers."
     at = layer.count(".")
+    layers = len({name.split(".")[at] for name in shapes if name.startswith(layer)})
     words, width = shapes["token_embedding.weight" if is_open else "embeddings.token_embedding.weight"]
     return {
         "vocab_size": words,
         "hidden_size": width,
         "intermediate_size": shapes[f"{layer}0.mlp.{'c_fc' if is_open else 'fc1'}.weight"][0],
-        "num_hidden_layers": len({name.split(".")[at] for name in shapes if name.startswith(layer)}) - drop_last,
+        "num_hidden_layers": layers - (drop_last and layers != USED),
         "num_attention_heads": max(1, width // HEAD),
         "max_position_embeddings": shapes["positional_embedding" if is_open else "embeddings.position_embedding.weight"][0],
         "projection_dim": shapes.get("text_projection", (width, width))[1],

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
@@ -52,7 +53,13 @@ def resolve(name: str) -> str:
     return name
 
 
-def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text"), prediction: Prediction | None = None) -> Base:
+def load_base(
+    name: str,
+    *,
+    parts: Collection[Part] = ("unet", "vae", "text"),
+    prediction: Prediction | None = None,
+    dtype: torch.dtype | None = None,
+) -> Base:
     """Load a base, or some parts of it, in evaluation mode and without gradients.
 
     A local folder or file never needs the network, but for the tokenizer of a file: a folder ``tokenizer`` beside it is
@@ -63,9 +70,10 @@ def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text"), p
             ``.safetensors`` file of SD 1.x, SD 2.x or SDXL.
         parts: Which parts to load; training wants them one after the other.
         prediction: What the UNet predicts, for files that do not say (most of SD 2.x); None believes the base.
+        dtype: Precision of every part, without a copy in another one in between; None leaves it to the files.
 
     Returns:
-        The base, on the CPU. One file comes in its own precision; of a folder, UNet and VAE come in fp32.
+        The base, on the CPU. Without ``dtype`` one file comes in its own precision, and of a folder UNet and VAE come in fp32.
 
     Raises:
         UnusableFileError: If it is a pickle, damaged, or of another kind; with the weights that are missing or too many.
@@ -81,11 +89,12 @@ def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text"), p
     try:
         with _quiet():
             if Path(place).is_file():
-                return read_single_file(Path(place), name, parts=parts, prediction=prediction)
-            return _from_folder(place, name, parts, prediction)
+                base = read_single_file(Path(place), name, parts=parts, prediction=prediction)
+                return base.to("cpu", dtype) if dtype else base
+            return _from_folder(place, name, parts, prediction, dtype)
     except SynthaugError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         if Path(place).exists():
             raise UnusableFileError(f"the base {name} cannot be loaded: {first}; download or copy it again") from error
@@ -95,7 +104,7 @@ def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text"), p
         ) from error
 
 
-def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Prediction | None) -> Base:
+def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Prediction | None, dtype: torch.dtype | None) -> Base:
     """A base in diffusers' layout, here or on the hub."""
     schedule = dict(DDIMScheduler.load_config(place, subfolder="scheduler"))
     unet, vae = UNet2DConditionModel.load_config(place, subfolder="unet"), AutoencoderKL.load_config(place, subfolder="vae")
@@ -105,24 +114,28 @@ def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Pre
     agreed_prediction(name, {"its scheduler": schedule.get("prediction_type", "epsilon")}, prediction, family)
     base = Base(name=name, schedule=schedule, size=_size(unet, vae), family=family, inpaints=inpaints(unet, vae, name))
     if "unet" in parts:
-        base.unet = _network(UNet2DConditionModel, place, "unet", name)
+        base.unet = _network(UNet2DConditionModel, place, "unet", name, dtype)
         base.fingerprint = fingerprint(base.unet)
     if "vae" in parts:
-        base.vae = _network(AutoencoderKL, place, "vae", name)
+        base.vae = _network(AutoencoderKL, place, "vae", name, dtype)
     if "text" in parts:
-        base.text_encoder = _network(CLIPTextModel, place, "text_encoder", name)
+        base.text_encoder = _network(CLIPTextModel, place, "text_encoder", name, dtype)
         base.tokenizer = checked(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"))
         if family == "sdxl":
-            base.text_encoder_2 = _network(CLIPTextModelWithProjection, place, "text_encoder_2", name)
+            base.text_encoder_2 = _network(CLIPTextModelWithProjection, place, "text_encoder_2", name, dtype)
             base.tokenizer_2 = checked(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer_2"))
     return base
 
 
-def _network(kind: Any, place: str, folder: str, name: str) -> Any:
+def _network(kind: Any, place: str, folder: str, name: str, dtype: torch.dtype | None) -> Any:
     """One network of a folder, with every weight it has and no other."""
     files = [path.name for path in Path(place, folder).glob("*.safetensors*")]
     only_half = bool(files) and all(".fp16." in file for file in files)
-    settings = {"use_safetensors": True, "output_loading_info": True, **({"variant": "fp16"} if only_half else {})}
+    settings: dict[str, Any] = {"use_safetensors": True, "output_loading_info": True}
+    if only_half:
+        settings["variant"] = "fp16"
+    if dtype is not None:
+        settings["dtype" if folder.startswith("text") else "torch_dtype"] = dtype
     network, info = kind.from_pretrained(place, subfolder=folder, **settings)
     extra = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
     check_whole(name, folder, sorted(info["missing_keys"]), extra)

@@ -44,7 +44,7 @@ _SHORT = re.compile(r"(cond_stage_model|conditioner\.embedders\.0)\.transformer\
 _NEEDLESS = re.compile(r"(.*\.)?(position_ids|logit_scale|text_projection(\.weight)?)|(loss|model_ema)\..*")
 _ELSEWHERE = ("model_ema.", "denoiser.", "cond_stage_model.", "conditioner.")
 
-_FROM_WEIGHTS = {
+_NOT_SHOWN = {
     "unet": ("attention_head_dim", "upcast_attention", "addition_time_embed_dim"),
     "vae": ("scaling_factor",),
     "text": ("num_attention_heads", "hidden_act", "bos_token_id", "eos_token_id", "pad_token_id", "projection_dim"),
@@ -160,7 +160,7 @@ def _configs(
 
 
 def _joined(what: str, shown: Mapping[str, Any], said: Mapping[str, Any]) -> dict[str, Any]:
-    return {**said, **{key: value for key, value in shown.items() if key not in said or key not in _FROM_WEIGHTS[what]}}
+    return {**said, **{key: value for key, value in shown.items() if key not in said or key not in _NOT_SHOWN[what]}}
 
 
 def _unet(file: _File, config: Mapping[str, Any]) -> UNet2DConditionModel:

@@ -47,7 +47,9 @@ def said_by_us(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
         raise UnusableFileError(
             f"the metadata {SAID} of a base must be JSON, those of {path} are not ({error}); download or copy it again"
         ) from error
-    return dict(said)
+    if not isinstance(said, dict):
+        raise UnusableFileError(f"the metadata {SAID} of a base must be a JSON object, those of {path} are {said!r}; download it again")
+    return said
 
 
 def stated_predictions(path: Path, names: Collection[str], metadata: Mapping[str, str]) -> dict[str, Prediction]:

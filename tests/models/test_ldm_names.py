@@ -120,5 +120,13 @@ def test_every_weight_of_the_second_encoder_of_sdxl_has_the_name_and_form_that_d
     assert {key: found[key] for key in settings} == settings
 
 
+@pytest.mark.parametrize(("stored", "used"), [(24, 23), (23, 23), (3, 2)])
+def test_the_last_layer_of_sd_2_is_left_out_unless_it_was_left_out_before(stored, used):
+    shapes = {"token_embedding.weight": (49408, 1024), "positional_embedding": (77, 1024)}
+    shapes |= {f"transformer.resblocks.{layer}.mlp.c_fc.weight": (4096, 1024) for layer in range(stored)}
+
+    assert text_config(shapes, is_open=True, drop_last=True)["num_hidden_layers"] == used
+
+
 def test_a_weight_without_a_name_in_the_layout_has_no_place():
     assert places_of_unet(["add_embedding.pool.positional_embedding"], 1) == {}

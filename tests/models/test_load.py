@@ -156,6 +156,14 @@ def test_a_folder_of_half_precision_alone_is_found(copied_base, tiny_base):
     assert load_base(str(copied_base)).fingerprint == load_base(str(tiny_base), parts=("unet",)).fingerprint
 
 
+@pytest.mark.parametrize("base", ["tiny_base", "tiny_sdxl_base"])
+def test_a_folder_comes_in_the_precision_that_is_asked_for(request, base):
+    found = load_base(str(request.getfixturevalue(base)), dtype=torch.bfloat16)
+
+    parts = [part for part in (found.unet, found.vae, found.text_encoder, found.text_encoder_2) if part is not None]
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.bfloat16}
+
+
 def test_a_unet_with_something_else_to_look_at_is_refused(copied_base):
     path = copied_base / "unet" / "config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "class_embed_type": "timestep"}))
