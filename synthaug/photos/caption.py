@@ -41,7 +41,7 @@ class Edit:
     """Text to put behind."""
 
     def apply(self, text: str) -> str:
-        """The caption after the changes; of several lines each is a caption, and those left empty go."""
+        """The caption after the changes; of several lines each is a caption, and those of which nothing is left go."""
         return "\n".join(changed for line in text.splitlines() if (changed := self._line(line)))
 
     def _line(self, text: str) -> str:
@@ -49,6 +49,8 @@ class Edit:
             text = text.replace(*self.replace)
         if self.remove:
             text = ", ".join(tag for part in text.split(",") if (tag := part.strip()) and tag not in self.remove)
+        if not text.strip():
+            return ""
         if not text.startswith(self.prefix):
             text = self.prefix + text
         return " ".join((text if text.endswith(self.suffix) else text + self.suffix).split())
