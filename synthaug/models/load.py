@@ -48,6 +48,10 @@ class Base:
     vae: AutoencoderKL | None = None
     text_encoder: CLIPTextModel | None = None
     tokenizer: CLIPTokenizer | None = None
+    text_encoder_2: Any = None
+    tokenizer_2: CLIPTokenizer | None = None
+    family: Literal["sd1", "sd2", "sdxl"] = "sd1"
+    inpaints: bool = False
 
     fingerprint: str = ""
     """Hash of the UNet's weights; "" when the UNet was not loaded."""
