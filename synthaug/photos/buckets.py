@@ -64,8 +64,8 @@ class Buckets:
                 found |= {(side, other), (other, side)}
         if not found:
             raise SettingError(
-                f"buckets must fit the area that is trained at, sides of {self.smallest} to {self.largest} in steps of {self.step} make none "
-                f"of at most {like[0]} x {like[1]}; use a smaller --data.buckets.smallest, or a larger --data.size"
+                f"buckets must fit the area that is trained at, sides of {self.smallest} to {self.largest} in steps of {self.step} make "
+                f"none of at most {like[0]} x {like[1]}; use a smaller --data.buckets.smallest, or a larger --data.size"
             )
         return tuple(sorted(found))
 

@@ -36,7 +36,7 @@ class TrainingSet:
     settings: SetSettings
 
 
-def read_training_set(  # noqa: PLR0913  # the contract
+def read_training_set(
     path: Path, *, caption: str, trigger: str, group: str, masks: Path | None = None, regular: Path | None = None
 ) -> TrainingSet:
     """Read a folder of photos or a folder tree as kohya's scripts have it.
@@ -48,7 +48,7 @@ def read_training_set(  # noqa: PLR0913  # the contract
     if path.is_file():
         raise UnusableFileError(f"photos must lie in a folder, {path} is a file; give the folder")
     found = read_folder(path, caption=caption, trigger=trigger, group=group, masks=masks)
-    others = None if regular is None else read_folder(regular, caption=caption, trigger=trigger, fewest=1)
+    others = None if regular is None else read_folder(regular, caption="", fewest=1)
     return TrainingSet(
         photos=found, regular=others, rules=(CaptionRules(),) * len(found.photos),
         regular_rules=() if others is None else (CaptionRules(),) * len(others.photos), settings=SetSettings(),

@@ -1,9 +1,9 @@
 """Which photos, views and captions are in the batch of a step: a pure function of seed and step.
 
-A batch is of one size. Buckets take turns: in a cycle of as many steps as there are photos (each counted as often as its repeats say,
-divided by what the buckets' counts have in common), a bucket has as many steps as photos, in an order drawn for each cycle. Within a step the
-bucket's photos are shuffled, and shown again when the batch is larger than the bucket. So over a cycle every photo can be expected as
-often as its repeats say, whatever bucket it is in.
+A batch is of one size. Buckets take turns: in a cycle of as many steps as there are photos (each counted as often as its repeats
+say, divided by what the buckets' counts have in common), a bucket has as many steps as photos, in an order drawn for each cycle.
+Within a step the bucket's photos are shuffled, and shown again when the batch is larger than the bucket. So over a cycle every photo
+can be expected as often as its repeats say, whatever bucket it is in.
 """
 
 from __future__ import annotations

@@ -29,13 +29,12 @@ class DataSettings:
     outside_mask: float | None = None
 
     def __post_init__(self) -> None:
+        size, batch, dropout, outside = self.size, self.batch_size, self.caption_dropout, self.outside_mask
         require({
-            "batch_size must be at least 1": (self.batch_size is None or self.batch_size >= 1, self.batch_size),
-            "outside_mask must be from 0 to 1; 1 leaves masks aside": (self.outside_mask is None or 0 <= self.outside_mask <= 1, self.outside_mask),
-            "caption_dropout must be from 0 to 1; 0.1 is usual": (
-                self.caption_dropout is None or 0 <= self.caption_dropout <= 1, self.caption_dropout,
-            ),
-            "size must be [height, width], each a multiple of 8": (self.size is None or all(s >= 8 and s % 8 == 0 for s in self.size), self.size),
+            "batch_size must be at least 1": (batch is None or batch >= 1, batch),
+            "outside_mask must be from 0 to 1; 1 leaves masks aside": (outside is None or 0 <= outside <= 1, outside),
+            "caption_dropout must be from 0 to 1; 0.1 is usual": (dropout is None or 0 <= dropout <= 1, dropout),
+            "size must be [height, width], each a multiple of 8": (size is None or all(s >= 8 and s % 8 == 0 for s in size), size),
         })  # fmt: skip
 
 

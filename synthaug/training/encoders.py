@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
@@ -39,7 +38,7 @@ class Encoders:
     def __init__(self, base: str, *, device: torch.device | str = "cpu", precision: PrecisionName = "fp32") -> None:
         chosen = choose_precision(precision, device)
         self.base, self.device, self.dtype = base, torch.device(device), chosen.autocast or chosen.storage
-        self.loaded: list[Part] = []
+        self.loaded: list[str] = []
         """Parts that had to be loaded."""
         self.repairs = 0
         """Pictures that were encoded again in fp32 because the answer was NaN."""
@@ -69,15 +68,13 @@ class Encoders:
             name: What to call it if it goes wrong.
         """
         vae = self._vae or self._load_vae()
-        answer = self._posterior(vae, picture)
+        answer: Tensor = self._posterior(vae, picture)
         if not torch.isfinite(answer).all() and vae.dtype != torch.float32:
             self.repairs += 1
             answer = self._posterior(vae.to(torch.float32), picture)
             vae.to(self.dtype)
         if not torch.isfinite(answer).all():
-            raise NumericsError(
-                f"the encoder answered NaN for {name} even in fp32; the base's VAE is damaged: download {self.base} again, or choose another"
-            )
+            raise NumericsError(f"the encoder answered NaN for {name} even in fp32; the VAE of {self.base} is damaged; download it again")
         mean, std = answer.cpu().clone()
         return mean, std
 
@@ -108,14 +105,16 @@ class Encoders:
             torch.cuda.empty_cache()
 
     def _load_vae(self) -> AutoencoderKL:
-        vae: Any = load_base(self.base, parts=("vae",)).to(self.device, self.dtype).vae
-        self.loaded.append("vae")
-        self._vae = vae
-        return vae
+        part: Part = "vae"
+        self._vae = load_base(self.base, parts=(part,)).to(self.device, self.dtype).vae
+        self.loaded.append(part)
+        assert self._vae is not None
+        return self._vae
 
     def _load_texts(self) -> TextStates:
-        base = load_base(self.base, parts=("text",)).to(self.device, torch.float32)
-        self.loaded.append("text")
+        part: Part = "text"
+        base = load_base(self.base, parts=(part,)).to(self.device, torch.float32)
+        self.loaded.append(part)
         self._texts = text_states_of(base)
         self._tokenizers = [tokenizer for tokenizer in (base.tokenizer, base.tokenizer_2) if tokenizer is not None]
         return self._texts

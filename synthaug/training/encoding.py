@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -64,9 +63,15 @@ class PhotoEncoding:
         wanted = views or self.views
         mask = read_mask(photo.mask) if photo.mask is not None and (self.masked or self.inpaints) else None
         depends_on = {
-            "photo": photo.sha256, "mask": "" if mask is None else digest(mask), "size": list(size), "views": asdict(wanted),
-            "seed": self.seed if wanted.count > 1 or self.inpaints else 0, "inpaints": self.inpaints, "vae": self.encoders.mark("vae"), "dtype": str(self.encoders.dtype),
-        }  # fmt: skip
+            "photo": photo.sha256,
+            "mask": "" if mask is None else digest(mask),
+            "size": list(size),
+            "views": asdict(wanted),
+            "seed": self.seed if wanted.count > 1 or self.inpaints else 0,  # nothing is drawn otherwise
+            "inpaints": self.inpaints,
+            "vae": self.encoders.mark("vae"),
+            "dtype": str(self.encoders.dtype),
+        }
         return self.cache.get_or_make("latents", depends_on, lambda: self._encoded(photo, mask, size, wanted))
 
     def _encoded(self, photo: Photo, mask: Tensor | None, size: tuple[int, int], views: Views) -> Entry:
@@ -80,12 +85,12 @@ class PhotoEncoding:
         for index, view in enumerate(views_of(picture, marks, size, views, seed=seed_for(self.seed, "views", photo.sha256))):
             pixels = to_float(view.picture)
             mean, std = self.encoders.latents(pixels, photo.path.name)
-            inside = adaptive_avg_pool2d(view.mask[None].float(), mean.shape[-2:])
+            inside = adaptive_avg_pool2d(view.mask[None].float(), tuple(mean.shape[-2:]))
             row = {"mean": mean, "std": std, "inside": inside, "place": torch.tensor(view.place)}
             if self.inpaints:
                 hole = hole_of(None if mask is None else view.mask, size, seed=seed_for(self.seed, "hole", photo.sha256, index))
                 behind, _ = self.encoders.latents(pixels * (1 - hole), photo.path.name)
-                row["inpaint"] = torch.cat([adaptive_max_pool2d(hole[None].float(), mean.shape[-2:]), behind])
+                row["inpaint"] = torch.cat([adaptive_max_pool2d(hole[None].float(), tuple(mean.shape[-2:])), behind])
             rows.append(row)
         return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
@@ -105,7 +110,7 @@ def captions_of(photo: Photo, rules: CaptionRules, *, variants: int, seed: int) 
     """The captions a photo may have, drawn once; a single one where nothing varies.
 
     Example:
-        >>> fish = Photo(path=Path("fish.png"), caption="a fish", sha256="ab", group="fish")
+        >>> fish = Photo(path="fish.png", caption="a fish", sha256="ab", group="fish")
         >>> captions_of(fish, CaptionRules(), variants=8, seed=0)
         ('a fish',)
     """

@@ -5,6 +5,8 @@ Wide strokes teach more than thin ones: Suvorov et al. 2022 (LaMa), https://arxi
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ def hole_of(mask: Tensor | None, size: tuple[int, int], *, seed: int) -> Tensor:
 
 def _block(size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """A rectangle of an eighth to a half of each side."""
-    spans = []
+    spans: list[Tensor] = []
     for side in size:
         share, at = torch.rand(2, generator=generator).tolist()
         length = max(1, round(side * (0.125 + 0.375 * share)))
@@ -59,7 +61,7 @@ def _stroke(size: tuple[int, int], generator: torch.Generator) -> Tensor:
     thick = min(size) * (0.04 + 0.08 * float(torch.rand((), generator=generator)))
     place = torch.stack(torch.meshgrid(torch.arange(height).float(), torch.arange(width).float(), indexing="ij"), -1)
     near = torch.zeros(size, dtype=torch.bool)
-    for start, end in zip(points[:-1], points[1:], strict=True):
+    for start, end in pairwise(points):
         along = end - start
         share = ((place - start) @ along / along.square().sum().clamp_min(1e-6)).clamp(0, 1)
         near |= (place - start - share[..., None] * along).norm(dim=-1) <= thick

@@ -61,10 +61,11 @@ class PhotoData(LightningDataModule):
             ``mask`` under the photos' names; a photo without one counts everywhere. Left out, what the file of the photos says, or 1.
         caption_dropout: Share of samples without a caption, 0 to 1, so that guidance works; left out, what the file of the photos says,
             or 0.1.
-        regular: Folder of regularisation pictures, which the base should still be able to draw afterwards.
+        regular: Folder of regularisation pictures, which the base should still be able to draw afterwards, with text files beside them,
+            or of folders such as ``1_fish``.
         regular_share: Share of them in all batches, 0 to below 1; half when left out.
         regular_count: How many to draw with the bare base instead, once.
-        regular_caption: What they show, such as ``a photo of a fish``; a text file beside a picture wins.
+        regular_caption: What the drawn ones show, such as ``a photo of a fish``.
         drawer: What draws them, such as ``synthaug.generation.RegularImages``.
         cache: Folder that remembers encoded photos and drawn pictures, ``auto`` for the user's cache folder, or ``none``.
         encode_precision: What photos are encoded in: ``fp32``, ``fp16``, ``bf16`` or ``auto``.
@@ -136,7 +137,7 @@ class PhotoData(LightningDataModule):
         if self.found is not None:
             return
         started = time.perf_counter()
-        found = read_training_set(self.folder, caption=self.caption, trigger=self.trigger, group=self.group)
+        found = read_training_set(self.folder, caption=self.caption, trigger=self.trigger, group=self.group, regular=self.regular)
         base = load_base(self.base_name, parts=())
         chosen = self._settle(found, base)
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
@@ -183,34 +184,35 @@ class PhotoData(LightningDataModule):
         return chosen
 
     def _regular_items(self, found: TrainingSet, sizes: set[Size], encoders: Encoders) -> list[Item]:
-        """Regularisation pictures from the folder, drawn, or from the file of the photos; none when there are none.
+        """Regularisation pictures, as they were found and as they are drawn; none when there should be no share of them.
 
         Raises:
-            PhotoFolderError: If the folder cannot be used.
             SettingError: If there should be a share of them, but there are none.
         """
-        assert self.size is not None
-        folder = self.regular
+        items: list[Item] = []
         if self.regular_share == 0:
-            return []
+            return items
+        if found.regular is not None:
+            items += regular_items(found.regular, found.regular_rules, sizes)
         if self.regular_count:
-            place = cache_folder(self.cache)
-            assert place is not None
-            assert self.drawer is not None
-            folder = self.drawer.draw_regular(
-                self.base_name, caption=self.regular_caption, count=self.regular_count, size=self.size, seed=self.seed,
-                mark=encoders.mark("unet") + encoders.mark("vae") + encoders.mark("text"), cache=place / "regular",
-            )  # fmt: skip
-        if folder is None and found.regular is not None:
-            return regular_items(found.regular, found.regular_rules, sizes)
-        if folder is None and self.regular_share:
+            drawn = read_folder(self._drawn(encoders), caption=self.regular_caption, fewest=1)
+            items += regular_items(drawn, (CaptionRules(),) * len(drawn.photos), sizes)
+        if self.regular_share and not items:
             raise SettingError(
-                f"regular_share ({self.regular_share}) needs regularisation pictures, {self.folder} names none; give --data.regular"
+                f"regular_share ({self.regular_share}) needs regularisation pictures, {self.folder} names none; give --data.regular FOLDER"
             )
-        if folder is None:
-            return []
-        pictures = read_folder(folder, caption=self.regular_caption, trigger=self.trigger, fewest=1)
-        return regular_items(pictures, (CaptionRules(),) * len(pictures.photos), sizes)
+        return items
+
+    def _drawn(self, encoders: Encoders) -> Path:
+        """The folder of pictures drawn by the base."""
+        place = cache_folder(self.cache)
+        assert place is not None
+        assert self.drawer is not None
+        assert self.size is not None
+        return self.drawer.draw_regular(
+            self.base_name, caption=self.regular_caption, count=self.regular_count, size=self.size, seed=self.seed,
+            mark=" ".join(encoders.mark(part) for part in ("unet", "vae", "text")), cache=place / "regular",
+        )  # fmt: skip
 
     def _ordered(self, trained: list[int], *, photos: int) -> Order:
         """What is drawn when."""

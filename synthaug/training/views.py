@@ -142,9 +142,8 @@ def turned(picture: Tensor, mask: Tensor, degrees: float) -> tuple[Tensor, Tenso
     y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
     from_x, from_y = x * math.cos(angle) - y * math.sin(angle), x * math.sin(angle) + y * math.cos(angle)
     grid = torch.stack([from_x * 2 / width, from_y * 2 / height], -1)[None]
-    settings = {"padding_mode": "reflection", "align_corners": False}
-    photo = grid_sample(picture[None].float(), grid, mode="bicubic", **settings)[0]
-    part = grid_sample(mask[None, None].float(), grid, mode="nearest", **settings)[0, 0]
+    photo = grid_sample(picture[None].float(), grid, mode="bicubic", padding_mode="reflection", align_corners=False)[0]
+    part = grid_sample(mask[None, None].float(), grid, mode="nearest", padding_mode="reflection", align_corners=False)[0, 0]
     return photo.round().clamp(0, 255).to(torch.uint8), part.to(torch.uint8)
 
 
@@ -162,7 +161,7 @@ def relit(picture: Tensor, change: list[float], views: Views) -> Tensor:
     if views.light == views.colour == 0:
         return picture
     bright, hard, *lamp, strong = change
-    linear = (picture.float() / 255) ** (2.2 * (1 + views.light) ** hard) * (1 + views.light) ** bright
+    linear: Tensor = (picture.float() / 255) ** (2.2 * (1 + views.light) ** hard) * (1 + views.light) ** bright
     luma = torch.tensor(LUMA)
     gains = (1 + views.colour) ** torch.tensor(lamp)
     linear = linear * (gains / (gains * luma).sum())[:, None, None]
