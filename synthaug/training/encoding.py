@@ -85,12 +85,13 @@ class PhotoEncoding:
         for index, view in enumerate(views_of(picture, marks, size, views, seed=seed_for(self.seed, "views", photo.sha256))):
             pixels = to_float(view.picture)
             mean, std = self.encoders.latents(pixels, photo.path.name)
-            inside = adaptive_avg_pool2d(view.mask[None].float(), tuple(mean.shape[-2:]))
+            grid = (mean.shape[-2], mean.shape[-1])
+            inside = adaptive_avg_pool2d(view.mask[None].float(), grid)
             row = {"mean": mean, "std": std, "inside": inside, "place": torch.tensor(view.place)}
             if self.inpaints:
                 hole = hole_of(None if mask is None else view.mask, size, seed=seed_for(self.seed, "hole", photo.sha256, index))
                 behind, _ = self.encoders.latents(pixels * (1 - hole), photo.path.name)
-                row["inpaint"] = torch.cat([adaptive_max_pool2d(hole[None].float(), tuple(mean.shape[-2:])), behind])
+                row["inpaint"] = torch.cat([adaptive_max_pool2d(hole[None].float(), grid), behind])
             rows.append(row)
         return {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
 
