@@ -22,7 +22,13 @@ def test_sizes_lie_within_area_sides_and_step_and_cannot_grow(like):
 
 @pytest.mark.parametrize(
     ("photo", "size"),
-    [((3000, 3000), (512, 512)), ((3000, 4000), (448, 576)), ((4000, 3000), (576, 448)), ((1000, 9000), (256, 1024)), ((50, 50), (512, 512))],
+    [
+        ((3000, 3000), (512, 512)),
+        ((3000, 4000), (448, 576)),
+        ((4000, 3000), (576, 448)),
+        ((1000, 9000), (256, 1024)),
+        ((50, 50), (512, 512)),
+    ],
 )
 def test_a_photo_gets_the_size_of_the_nearest_shape(photo, size):
     assert Buckets(enabled=True).size_for(photo, (512, 512)) == size

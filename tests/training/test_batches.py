@@ -13,7 +13,10 @@ from synthaug.training.batches import Order, kept_back
 def order(*buckets: list[int], regular: tuple[list[int], ...] = (), share: float = 0.0, **settings) -> Order:
     usual = {"views": 3, "caption_dropout": 0.25, "seed": 11}
     return Order(
-        buckets=tuple(map(torch.tensor, buckets)), regular=tuple(map(torch.tensor, regular)), share=Fraction(str(share)), **{**usual, **settings}
+        buckets=tuple(map(torch.tensor, buckets)),
+        regular=tuple(map(torch.tensor, regular)),
+        share=Fraction(str(share)),
+        **{**usual, **settings},
     )
 
 
