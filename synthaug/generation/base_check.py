@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from synthaug.errors import SettingError
 from synthaug.generation.plan import Plan
 from synthaug.lora.file import LoraFile
-from synthaug.models.load import load_base
+from synthaug.models.load import Base, load_base
 
-__all__ = ["check_base"]
+__all__ = ["check_base", "check_drawable"]
 
 
 def check_base(plan: Plan) -> None:
@@ -15,8 +16,21 @@ def check_base(plan: Plan) -> None:
     Raises:
         WrongBaseModelError: If a LoRA was made for another base.
         UnusableFileError: If the base or a LoRA cannot be read.
-        SettingError: If there is no such base.
+        SettingError: If there is no such base, or it cannot be drawn with.
     """
+    check_drawable(load_base(plan.base, parts=()))
     base = load_base(plan.base, parts=["unet"])
     for use in plan.loras:
         LoraFile.read(use.path).check_base(base.name, base.fingerprint)
+
+
+def check_drawable(base: Base) -> None:
+    """Refuse a base that the sampler cannot draw with.
+
+    Raises:
+        SettingError: If it is SDXL, or fills in.
+    """
+    if base.family == "sdxl":
+        raise SettingError(f"images are drawn with SD 1.x and SD 2.x, {base.name} is SDXL; draw with a base of those families")
+    if base.inpaints:
+        raise SettingError(f"images are drawn from noise and text alone, {base.name} fills masks in; draw with the base it was made from")

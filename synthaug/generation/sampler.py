@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from synthaug.diffusion.guidance import guided
 from synthaug.errors import SettingError, UnusableFileError
+from synthaug.generation.base_check import check_drawable
 from synthaug.generation.schedulers import Scheduler, make_scheduler
 from synthaug.lora.file import LoraFile
 from synthaug.lora.layers import unfuse
@@ -27,7 +28,7 @@ from synthaug.lora.naming import NetworkKind, modules_by_name
 from synthaug.models.load import Base, load_base
 from synthaug.models.numerics import PrecisionName, choose_precision, decode_latents
 from synthaug.pixels import framed, read_image, to_float, to_uint8
-from synthaug.prompts.encode import TextStates
+from synthaug.prompts.encode import TextStates, text_states_of
 from synthaug.records import LoraUse, Request
 
 __all__ = ["Sampler"]
@@ -57,12 +58,12 @@ class Sampler:
     so that it can be handed to worker processes.
 
     Args:
-        base: ``"pocket"``, a diffusers folder or a hub id.
+        base: ``"pocket"``, a diffusers folder, a hub id, or one ``.safetensors`` file.
         device: ``"auto"`` takes a GPU if there is one.
         precision: ``"auto"`` looks at the card.
 
     Raises:
-        SettingError: If there is no such device.
+        SettingError: If there is no such device; when drawing, if the base is SDXL or fills in.
         UnusableFileError: When drawing, if a LoRA cannot be used with this base.
         NumericsError: When drawing, if a network answers NaN that fp32 does not cure.
 
@@ -95,10 +96,9 @@ class Sampler:
         """The base, loaded when first needed."""
         if self._base is None:
             self._precision = choose_precision(self._precision_name, self.device)
+            check_drawable(load_base(self.base_name, parts=()))
             self._base = load_base(self.base_name).to(self.device, self._precision.storage)
-            assert self._base.tokenizer is not None
-            assert self._base.text_encoder is not None
-            self._texts = TextStates(self._base.tokenizer, self._base.text_encoder)
+            self._texts = text_states_of(self._base)
         return self._base
 
     def __call__(self, requests: Sequence[Request], images: Tensor | None = None) -> Tensor:

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 import torch
+from checkpoints import cut_off
 from diffusers import UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.models.load import fingerprint, load_base, resolve
@@ -69,13 +70,6 @@ def test_a_pickle_is_refused_without_being_looked_for(name):
         load_base(name)
 
 
-def test_a_single_file_is_refused_with_the_line_that_converts_it(tmp_path):
-    save_file({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
-
-    with pytest.raises(UnusableFileError, match=r"is a single file; convert it once with .*from_single_file"):
-        load_base(str(tmp_path / "model.safetensors"))
-
-
 @pytest.mark.parametrize("part", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
 def test_a_folder_that_lacks_a_part_is_refused_with_its_name(copied_base, part):
     shutil.rmtree(copied_base / part)
@@ -90,6 +84,94 @@ def test_a_name_that_nothing_answers_to_is_refused_with_the_choices(monkeypatch)
 
     with pytest.raises(SettingError, match=r"no base 'nobody/nothing' was found here or on the hub .*give 'pocket'"):
         load_base("nobody/nothing")
+
+
+@pytest.mark.parametrize(
+    ("base", "family", "fills_in"), [("tiny_base", "sd1", False), ("tiny_sdxl_base", "sdxl", False), ("tiny_inpaint_base", "sd1", True)]
+)
+@pytest.mark.parametrize("parts", [(), ("vae",), ("unet", "vae", "text")])
+def test_a_folder_is_known_for_what_it_is_whichever_parts_are_loaded(request, monkeypatch, base, family, fills_in, parts):
+    cut_off(monkeypatch)
+
+    found = load_base(str(request.getfixturevalue(base)), parts=parts)
+
+    assert (found.family, found.inpaints) == (family, fills_in)
+    second = family == "sdxl" and "text" in parts
+    assert ((found.text_encoder_2 is not None), (found.tokenizer_2 is not None)) == (second, second)
+
+
+def test_pocket_is_of_the_first_family():
+    base = load_base("pocket", parts=())
+
+    assert (base.family, base.inpaints) == ("sd1", False)
+
+
+@pytest.mark.parametrize("part", ["text_encoder_2", "tokenizer_2"])
+def test_a_folder_of_sdxl_must_have_both_encoders(tiny_sdxl_base, tmp_path, part):
+    shutil.rmtree(shutil.copytree(tiny_sdxl_base, tmp_path / "copied") / part)
+
+    with pytest.raises(UnusableFileError, match=rf"must hold .*text_encoder_2, tokenizer_2, .*copied has no {part}"):
+        load_base(str(tmp_path / "copied"), parts=())
+
+
+def rewrite(folder, change):
+    """Change the weights of one part of a folder."""
+    [path] = folder.glob("*.safetensors")
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path, {"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("folder", "lost", "part"),
+    [("unet", "mid_block.resnets.1.", "unet"), ("vae", "decoder.conv_in.", "vae"), ("text_encoder", "final_layer_norm.", "text"),
+     ("text_encoder_2", "text_projection.", "text")],
+)  # fmt: skip
+def test_weights_that_a_folder_lacks_are_counted_and_named(tiny_sdxl_base, tmp_path, folder, lost, part):
+    base = shutil.copytree(tiny_sdxl_base, tmp_path / "copied")
+    rewrite(base / folder, lambda weights: [weights.pop(key) for key in list(weights) if lost in key])
+
+    with pytest.raises(UnusableFileError, match=rf"the {folder} of .*copied lacks \d+ \((text_model\.)?{lost}"):
+        load_base(str(base), parts=(part,))
+
+
+@pytest.mark.parametrize(("folder", "part"), [("unet", "unet"), ("vae", "vae"), ("text_encoder", "text")])
+def test_weights_of_a_folder_without_a_place_are_counted_and_named(copied_base, folder, part):
+    rewrite(copied_base / folder, lambda weights: weights.update({f"adapter.{i}": torch.zeros(2) for i in range(4)}))
+
+    with pytest.raises(UnusableFileError, match=rf"the {folder} of .*copied knows no place for 4 \(adapter.0, adapter.1, adapter.2, …\)"):
+        load_base(str(copied_base), parts=(part,))
+
+
+def test_positions_that_older_folders_store_are_no_weights(copied_base):
+    rewrite(copied_base / "text_encoder", lambda weights: weights.update({"text_model.embeddings.position_ids": torch.arange(77)[None]}))
+
+    assert load_base(str(copied_base), parts=("text",)).text_encoder is not None
+
+
+def test_a_folder_of_half_precision_alone_is_found(copied_base, tiny_base):
+    for path in copied_base.glob("*/*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+
+    assert load_base(str(copied_base)).fingerprint == load_base(str(tiny_base), parts=("unet",)).fingerprint
+
+
+@pytest.mark.parametrize("base", ["tiny_base", "tiny_sdxl_base"])
+def test_a_folder_comes_in_the_precision_that_is_asked_for(request, base):
+    found = load_base(str(request.getfixturevalue(base)), dtype=torch.bfloat16)
+
+    parts = [part for part in (found.unet, found.vae, found.text_encoder, found.text_encoder_2) if part is not None]
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.bfloat16}
+
+
+def test_a_unet_with_something_else_to_look_at_is_refused(copied_base):
+    path = copied_base / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "class_embed_type": "timestep"}))
+
+    with pytest.raises(
+        UnusableFileError, match=r"nothing but text; .*copied has one with class_embed_type, as upscalers, .*have; take SD 1.x"
+    ):
+        load_base(str(copied_base), parts=())
 
 
 def cut_short(folder):
