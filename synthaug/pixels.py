@@ -27,6 +27,7 @@ __all__ = [
     "jpeg_bytes",
     "picture_size",
     "png_text",
+    "read_alpha",
     "read_image",
     "read_mask",
     "save_png",
@@ -80,7 +81,7 @@ def picture_size(path: Path | str) -> tuple[int, int]:
 
 
 def read_mask(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Read a picture of a mask upright: what is brighter than mid-grey is defect.
+    """Read a picture of a mask upright: what is brighter than mid-grey is defect, or, where it can be seen through, what cannot be.
 
     Args:
         path: A picture file, best a black and white PNG.
@@ -92,7 +93,25 @@ def read_mask(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
     Raises:
         UnusableFileError: If the file is not a picture, is truncated, or is too large.
     """
-    return (read_image(path, max_pixels=max_pixels).float().mean(0) > 127.5).to(torch.uint8)
+    solid = read_alpha(path, max_pixels=max_pixels)
+    return (read_image(path, max_pixels=max_pixels).float().mean(0) > 127.5).to(torch.uint8) if solid is None else solid
+
+
+def read_alpha(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor | None:
+    """Where a picture cannot be seen through: uint8 (H, W), 1 = solid; None if that is everywhere.
+
+    Args:
+        path: A picture file.
+        max_pixels: Refuse larger ones before they are unpacked.
+
+    Raises:
+        UnusableFileError: If the file is not a picture, is truncated, or is too large.
+    """
+    picture = _decoded(path, None, max_pixels)
+    if "A" not in picture.mode and "transparency" not in picture.info:
+        return None
+    solid = torch.from_numpy(np.array(picture.convert("RGBA").getchannel("A"))) > 127
+    return None if solid.all() else solid.to(torch.uint8)
 
 
 def _decoded(path: Path | str, data: bytes | None, max_pixels: int) -> Image.Image:

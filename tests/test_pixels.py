@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from synthaug import pixels
 from synthaug.errors import OutputError, UnusableFileError
-from synthaug.pixels import digest, framed, framed_mask, read_image, read_mask, save_mask, save_png, to_float, to_uint8
+from synthaug.pixels import digest, framed, framed_mask, read_alpha, read_image, read_mask, save_mask, save_png, to_float, to_uint8
 
 
 def halves(height=10, width=16):
@@ -281,3 +281,18 @@ def test_running_out_of_memory_is_not_called_damage_to_the_file(tmp_path, monkey
 
     with pytest.raises(MemoryError):
         read_image(tmp_path / "sound.png")
+
+
+def test_a_mask_that_can_be_seen_through_marks_what_cannot(tmp_path):
+    alpha = np.zeros((9, 14), np.uint8)
+    alpha[2:5, 3:9] = 255
+    for name, colour in (("white", "white"), ("black", "black")):
+        layer = Image.new("RGB", (14, 9), colour)
+        layer.putalpha(Image.fromarray(alpha))
+        layer.save(tmp_path / f"{name}.png")
+    Image.new("RGBA", (14, 9), "white").save(tmp_path / "solid.png")
+
+    assert np.array_equal(read_mask(tmp_path / "white.png").numpy(), alpha // 255)
+    assert np.array_equal(read_mask(tmp_path / "black.png").numpy(), alpha // 255)
+    assert read_mask(tmp_path / "solid.png").all()
+    assert read_alpha(tmp_path / "solid.png") is None

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from synthaug.errors import SettingError
-from synthaug.templates import fill
+from synthaug.templates import choose_words, fill
 
 
 def test_values_are_filled_in_and_spaces_tidied():
@@ -29,3 +29,16 @@ def test_choices_may_be_nested_and_hold_values_or_nothing():
 def test_a_name_without_value_is_refused_with_the_names_there_are(template):
     with pytest.raises(SettingError, match=r"unknown placeholder \{.*\} in .*; choose from: \{trigger\}, or write \{this\|that\}"):
         fill(template, {"trigger": "cod"})
+
+
+@pytest.mark.parametrize("value", ["{trigger}", "a|b", "{x|y}", "}{"])
+def test_signs_in_a_value_are_nothing_but_signs(value):
+    assert fill("a {photo of {trigger}|photo of {trigger}}", {"trigger": value}, seed=4) == f"a photo of {value}"
+
+
+def test_words_are_chosen_and_doubled_braces_are_braces():
+    texts = {choose_words("{a|b {c|d} }, {{e|f}}, {g}", seed=seed) for seed in range(60)}
+
+    assert texts == {"a, {e|f}, g", "b c , {e|f}, g", "b d , {e|f}, g"}
+    assert choose_words("open { and } shut", seed=0) == "open  and  shut"
+    assert choose_words("half } open {", seed=0) == "half } open {"

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from synthaug.errors import PhotoFolderError, SettingError, UnusableFileError
-from synthaug.pixels import SUFFIXES, digest, framed, read_image
+from synthaug.photos.caption_files import CAPTIONS, caption_file, read_caption
+from synthaug.pixels import SUFFIXES, digest, framed, read_alpha, read_image
 from synthaug.records import Photo
 from synthaug.seeds import seed_for
 from synthaug.templates import fill
 
-__all__ = ["FEWEST", "PhotoFolder", "load_pictures", "read_caption", "read_folder"]
+__all__ = ["FEWEST", "PhotoFolder", "Source", "load_pictures", "photo_files", "read_caption", "read_folder", "read_sources", "sources_of"]
 
 log = logging.getLogger(__name__)
 OTHERS = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".cr2", ".nef", ".arw")
@@ -43,6 +45,35 @@ class PhotoFolder:
     def captions(self) -> tuple[str, ...]:
         """Every caption, in the photos' order."""
         return tuple(photo.caption for photo in self.photos)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A folder whose photos are all read in one way."""
+
+    folder: Path
+    """Where they lie; sub-folders are left out."""
+
+    repeats: int = 1
+    """How often each is shown against those of other folders."""
+
+    words: str = ""
+    """Caption of photos without a text file; "" takes the template."""
+
+    label: str = ""
+    """Goes before the groups, so that equal names in two folders are two parts; "" for a folder on its own."""
+
+    endings: tuple[str, ...] = CAPTIONS
+    """How names of caption files end; the first file that is there counts."""
+
+    every_line: bool = False
+    """Whether all lines of a caption file are read, not the first alone."""
+
+    masks: Path | None = None
+    """Folder of masks; the sub-folder ``mask`` when left out."""
+
+    see_through: bool = False
+    """Whether the photos carry their masks in themselves: what can be seen through is outside."""
 
 
 def read_folder(
@@ -85,45 +116,74 @@ def read_folder(
         synthaug.errors.PhotoFolderError: there is no folder /no/such/folder; give the folder your photos lie in
     """
     folder = Path(folder)
+    if masks is not None and folder.is_dir() and not masks.is_dir():
+        raise PhotoFolderError(f"there is no folder {masks}; give the folder the masks lie in, or leave it out")
+    sources = [replace(source, masks=masks) for source in sources_of(folder)]
+    return read_sources(sources, place=folder, caption=caption, trigger=trigger, group=group, fewest=fewest)
+
+
+def sources_of(folder: Path) -> list[Source]:
+    """The folder itself, or sub-folders of it that are named as kohya's scripts have it, when all photos lie in such.
+
+    Raises:
+        PhotoFolderError: If there is no such folder.
+    """
     if not folder.is_dir():
         raise PhotoFolderError(f"there is no folder {folder}; give the folder your photos lie in")
-    if masks is not None and not masks.is_dir():
-        raise PhotoFolderError(f"there is no folder {masks}; give the folder the masks lie in, or leave it out")
-    files = _files(folder)
-    concepts = {} if files else _concepts(folder)
-    files = files or [path for sub in concepts for path in _files(sub)]
+    named = [] if photo_files(folder) else [source for sub in sorted(folder.iterdir()) if sub.is_dir() and (source := _concept(sub))]
+    return named or [Source(folder=folder)]
+
+
+def _concept(folder: Path) -> Source | None:
+    """A folder whose name gives repeats and class words, such as ``10_iriko fish``; None for others, as in kohya's scripts."""
+    found = re.match(r"(\d+)_(.+)$", folder.name)
+    if found is None or int(found[1]) == 0:
+        return None
+    return Source(folder=folder, repeats=int(found[1]), words=found[2].strip(), label=folder.name)
+
+
+def read_sources(sources: Sequence[Source], *, place: Path, caption: str, trigger: str, group: str, fewest: int = FEWEST) -> PhotoFolder:
+    """Look through several folders of photos, in their order.
+
+    Args:
+        sources: The folders and how to read them.
+        place: What to call them all in messages.
+        caption: As in :func:`read_folder`, as the others.
+        trigger: The word that will bring out what is learned.
+        group: How to find a photo's group in its file name.
+        fewest: Refuse fewer usable photos than this.
+
+    Raises:
+        PhotoFolderError: If there is no photo, too few can be used, or a caption is empty.
+        SettingError: If the template has an unknown placeholder, or the group rule is no number.
+    """
+    files = [(path, source) for source in sources for path in photo_files(source.folder)]
     if not files:
-        raise PhotoFolderError(f"{folder} holds no photo ({', '.join(SUFFIXES)}); put at least {fewest} there, 20 are better")
+        raise PhotoFolderError(f"{place} holds no photo ({', '.join(SUFFIXES)}); put at least {fewest} there, 20 are better")
     photos, skipped, repeats = [], [], []
-    for path in files:
+    for path, source in files:
         try:
             image = _read(path)
         except UnusableFileError as error:
             log.warning("skipped %s: %s", path.name, error)
             skipped.append((path, str(error)))
             continue
-        times, words = concepts.get(path.parent, (1, ""))
-        text = _caption(path, words or caption, trigger)
-        part = f"{path.parent.name}/{_group(path, group)}" if concepts else _group(path, group)
-        photos.append(Photo(path=path, caption=text, sha256=digest(image), group=part, mask=_mask(path, masks)))
-        repeats.append(times)
+        text = _caption(path, source, caption, trigger)
+        part = f"{source.label}/{_group(path, group)}" if source.label else _group(path, group)
+        photos.append(Photo(path=path, caption=text, sha256=digest(image), group=part, mask=_mask(path, source)))
+        repeats.append(source.repeats)
     if len(photos) < fewest:
         lost = f"; {len(skipped)} more could not be used, the first: {skipped[0][1]}" if skipped else ""
-        raise PhotoFolderError(f"at least {fewest} usable photos are needed, {folder} holds {len(photos)}{lost}; add photos, 20 are better")
+        raise PhotoFolderError(f"at least {fewest} usable photos are needed, {place} holds {len(photos)}{lost}; add photos, 20 are better")
     if skipped:
         log.warning("%d of %d photos were skipped", len(skipped), len(files))
-    return PhotoFolder(photos=tuple(photos), skipped=tuple(skipped), repeats=tuple(repeats) if concepts else ())
+    plain = len(sources) == 1 and sources[0].repeats == 1 and not sources[0].label
+    return PhotoFolder(photos=tuple(photos), skipped=tuple(skipped), repeats=() if plain else tuple(repeats))
 
 
-def _files(folder: Path) -> list[Path]:
+def photo_files(folder: Path) -> list[Path]:
     """Everything in a folder that looks like a photo, sorted."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in (*SUFFIXES, *OTHERS) and not path.name.startswith("."))
-
-
-def _concepts(folder: Path) -> dict[Path, tuple[int, str]]:
-    """Sub-folders named as kohya's scripts have it -> repeats and class words; others are left out, as there."""
-    named = {sub: re.match(r"(\d+)_(.+)$", sub.name) for sub in sorted(folder.iterdir()) if sub.is_dir()}
-    return {sub: (int(found[1]), found[2].strip()) for sub, found in named.items() if found and int(found[1]) > 0}
 
 
 def load_pictures(photos: tuple[Photo, ...], size: tuple[int, int]) -> Tensor:
@@ -137,37 +197,21 @@ def _read(path: Path) -> Tensor:
     return read_image(path)
 
 
-def _caption(path: Path, template: str, trigger: str) -> str:
-    """First line of the caption file beside a photo, or the template.
+def _caption(path: Path, source: Source, template: str, trigger: str) -> str:
+    """What the caption file beside a photo says, or the template.
 
     Raises:
         PhotoFolderError: If the file is there but says nothing, or there is neither file nor template.
     """
-    for suffix in (".txt", ".caption"):
-        beside = path.with_suffix(suffix)
-        if beside.is_file():
-            return read_caption(beside)
+    if (beside := caption_file(path, source.endings)) is not None:
+        return read_caption(beside, every_line=source.every_line)
+    template = source.words or template
     if "{trigger}" in template and not trigger:
         raise PhotoFolderError(f"{path.name} has no caption, and the template {template!r} needs a trigger word; give one, such as iriko")
     text = fill(template, {"trigger": trigger}, seed=seed_for(0, "caption", path.stem))
     if not text:
         raise PhotoFolderError(f"{path.name} has no caption; write {path.stem}.txt beside it or give a caption template")
     return text
-
-
-def read_caption(path: Path) -> str:
-    """First line of a caption file.
-
-    Raises:
-        PhotoFolderError: If it says nothing or is not UTF-8.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").strip().splitlines()
-    except UnicodeDecodeError:
-        raise PhotoFolderError(f"a caption file must be UTF-8, {path} is not; save it again with that encoding") from None
-    if not lines:
-        raise PhotoFolderError(f"the caption file {path} is empty; write what the photo shows, or delete the file")
-    return lines[0].strip()
 
 
 def _group(path: Path, rule: str) -> str:
@@ -178,6 +222,8 @@ def _group(path: Path, rule: str) -> str:
     return "_".join(path.stem.split("_")[:cut]) or path.stem
 
 
-def _mask(path: Path, folder: Path | None) -> Path | None:
-    found = [(folder or path.parent / "mask") / f"{path.stem}{suffix}" for suffix in (".png", *SUFFIXES)]
+def _mask(path: Path, source: Source) -> Path | None:
+    if source.see_through:
+        return path if read_alpha(path) is not None else None
+    found = [(source.masks or path.parent / "mask") / f"{path.stem}{suffix}" for suffix in (".png", *SUFFIXES)]
     return next((mask for mask in found if mask.is_file()), None)

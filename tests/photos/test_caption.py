@@ -90,3 +90,41 @@ def test_a_folder_without_photos_is_named(tmp_path):
 
 def test_removing_a_tag_leaves_longer_ones_that_contain_it():
     assert Edit(remove=("fish",)).apply("fish, fish eye,fish ,paper") == "fish eye, paper"
+
+
+def test_every_line_of_a_caption_is_edited_and_kept_unless_nothing_is_left_of_it(photo_folder):
+    folder = photo_folder(5)
+    for number in range(5):
+        (folder / f"photo_0{number}.txt").write_text("fish, blurry\nblurry\na {big|small} fish\n", encoding="utf-8")
+
+    caption(photos=folder, remove=["blurry"], suffix=", on paper", find="fish", replace="iriko")
+
+    assert (folder / "photo_03.txt").read_text(encoding="utf-8") == "iriko, on paper\na {big|small} iriko, on paper\n"
+
+
+def test_captions_in_another_encoding_are_rewritten_in_utf8_once(photo_folder, capsys):
+    folder = photo_folder(5)
+    for number in range(4):
+        (folder / f"photo_0{number}.txt").write_bytes("いりこ、大きい\n".encode("shift_jis"))
+    (folder / "photo_04.txt").write_text("いりこ\n", encoding="utf-8")
+
+    with pytest.raises(PhotoFolderError, match=r"photo_00\.txt is not; .* synthaug caption --photos .*photos --encoding shift_jis"):
+        caption(photos=folder)
+    caption(photos=folder, encoding="shift_jis")
+    assert "4 of 5 captions written" in capsys.readouterr().out
+    caption(photos=folder, encoding="shift_jis")
+
+    assert "0 of 5 captions changed" in capsys.readouterr().out
+    assert captions(folder) == {f"photo_0{number}.txt": "いりこ、大きい" if number < 4 else "いりこ" for number in range(5)}
+
+
+def test_folders_as_kohyas_scripts_have_them_are_captioned_inside(photo_folder, tmp_path):
+    (tmp_path / "set").mkdir()
+    for name in ("set/10_iriko", "set/1_fish"):
+        photo_folder(2, name=name)
+
+    caption(photos=tmp_path / "set", template="a {trigger}", trigger="fish")
+
+    assert sorted(str(file.relative_to(tmp_path / "set")) for file in tmp_path.rglob("*.txt")) == [
+        "10_iriko/photo_00.txt", "10_iriko/photo_01.txt", "1_fish/photo_00.txt", "1_fish/photo_01.txt",
+    ]  # fmt: skip
