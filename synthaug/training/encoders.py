@@ -7,12 +7,11 @@ import gc
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
-from transformers import CLIPTokenizer
 
 from synthaug.errors import NumericsError
 from synthaug.models.load import Part, load_base
 from synthaug.models.numerics import PrecisionName, choose_precision
-from synthaug.prompts.encode import TextStates, text_states_of, token_chunks
+from synthaug.prompts.encode import TextStates, text_states_of
 from synthaug.training.base_marks import base_mark
 from synthaug.training.latent_cache import Entry, content_hash
 
@@ -44,7 +43,6 @@ class Encoders:
         """Pictures that were encoded again in fp32 because the answer was NaN."""
         self._vae: AutoencoderKL | None = None
         self._texts: TextStates | None = None
-        self._tokenizers: list[CLIPTokenizer] = []
         self._marks: dict[Part, str] = {}
 
     def mark(self, part: Part) -> str:
@@ -93,8 +91,7 @@ class Encoders:
             pooled = texts.pooled(text)
             if pooled is not None:
                 entry["pooled"] = pooled.float().reshape(-1).cpu().clone()
-        for key, tokenizer in zip(("tokens", "tokens_2"), self._tokenizers, strict=False):
-            entry[key] = torch.tensor(token_chunks(text, tokenizer)).flatten()
+        entry |= {key: ids for key, ids in zip(("tokens", "tokens_2"), texts.tokens(text), strict=True) if ids is not None}
         return entry
 
     def drop(self) -> None:
@@ -116,5 +113,4 @@ class Encoders:
         base = load_base(self.base, parts=(part,)).to(self.device, torch.float32)
         self.loaded.append(part)
         self._texts = text_states_of(base)
-        self._tokenizers = [tokenizer for tokenizer in (base.tokenizer, base.tokenizer_2) if tokenizer is not None]
         return self._texts

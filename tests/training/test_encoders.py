@@ -1,12 +1,11 @@
 import shutil
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from synthaug.errors import NumericsError
 from synthaug.models.load import load_base
-from synthaug.prompts.encode import TextStates, token_chunks
+from synthaug.prompts.encode import TextStates, text_states_of, token_chunks
 from synthaug.training.base_marks import base_mark
 from synthaug.training.encoders import Encoders
 from synthaug.training.encoding import TextBank
@@ -84,36 +83,20 @@ def test_texts_of_different_lengths_end_alike_with_empty_chunks(tiny_base):
         assert torch.equal(rows["tokens"][row][: len(own)], own)
 
 
-class TwoEncoders:
-    """What SDXL's two text encoders answer, with numbers that say which text they belong to."""
-
-    def __init__(self, tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def __call__(self, text: str) -> torch.Tensor:
-        own = len(token_chunks(text, self._tokenizer))
-        return torch.full((77 * own, 40), float(len(text)))
-
-    def pooled(self, text: str) -> torch.Tensor:
-        return torch.full((12,), -float(len(text)))
-
-
-def test_a_base_with_two_text_encoders_has_pooled_states_and_a_second_row_of_tokens(tiny_base, monkeypatch):
-    tokenizer = load_base(str(tiny_base), parts=("text",)).tokenizer
-    sdxl = SimpleNamespace(tokenizer=tokenizer, tokenizer_2=tokenizer)
-    sdxl.to = lambda *_: sdxl
-    monkeypatch.setattr("synthaug.training.encoders.load_base", lambda *_args, **_kwargs: sdxl)
-    monkeypatch.setattr("synthaug.training.encoders.text_states_of", lambda base: TwoEncoders(base.tokenizer))
+def test_a_base_with_two_text_encoders_has_pooled_states_and_a_second_row_of_tokens(tiny_sdxl_base):
+    states = text_states_of(load_base(str(tiny_sdxl_base), parts=("text",)))
     long = "a photo of a fish on white paper " * 20
+    bank = TextBank([long, "a fish"], Encoders(str(tiny_sdxl_base)), Cache(None))
 
-    bank = TextBank([long, "a fish"], Encoders(str(tiny_base)), Cache(None))
     rows = bank.rows(torch.tensor([bank.row("a fish"), bank.row("")]))
 
-    assert rows["states"].shape[1:] == (rows["tokens"].shape[1], 40)
-    assert torch.equal(rows["tokens"], rows["tokens_2"])
-    assert rows["pooled"].tolist() == [[-6.0] * 12, [0.0] * 12]
-    assert rows["states"][0, :77].unique().tolist() == [6.0]
-    assert rows["states"][0, 77:].unique().tolist() == [0.0]
+    for row, text in enumerate(("a fish", "")):
+        tokens, tokens_2 = states.tokens(text, states.chunks(long))
+        assert torch.equal(rows["tokens"][row], tokens)
+        assert torch.equal(rows["tokens_2"][row], tokens_2)
+        assert torch.equal(rows["states"][row], states(text, states.chunks(long)))
+        assert torch.equal(rows["pooled"][row], states.pooled(text))
+    assert not torch.equal(rows["tokens"], rows["tokens_2"])
 
 
 def test_a_base_is_known_by_its_files_and_every_value_in_them(tiny_base, other_base, tmp_path):

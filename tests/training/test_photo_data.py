@@ -512,17 +512,9 @@ def test_an_empty_folder_of_regularisation_pictures_is_refused(photo_folder, tin
         encoded(photo_folder(5), tiny_base, regular=tmp_path / "empty")
 
 
-def as_base(monkeypatch, **fields) -> None:
-    """The base says that it is of another kind."""
-    from dataclasses import replace
-
-    monkeypatch.setattr("synthaug.training.photo_data.load_base", lambda name, **some: replace(load_base(name, **some), **fields))
-
-
-def test_a_base_that_fills_holes_gets_the_mask_and_the_photo_behind_it(photo_folder, tiny_base, monkeypatch):
-    as_base(monkeypatch, inpaints=True)
+def test_a_base_that_fills_holes_gets_the_mask_and_the_photo_behind_it(photo_folder, tiny_inpaint_base):
     folder = masked(photo_folder(5, size=(32, 32)), [(0, 0, 16, 32)] * 2)
-    data = encoded(folder, tiny_base, batch_size=5, views=Views(count=1), caption_dropout=0.0)
+    data = encoded(folder, tiny_inpaint_base, batch_size=5, views=Views(count=1), caption_dropout=0.0)
     means = [entry["mean"][0] for entry in data._encoded.entries]
 
     batch = data.batch(0)
@@ -538,13 +530,21 @@ def test_a_base_that_fills_holes_gets_the_mask_and_the_photo_behind_it(photo_fol
     assert data.facts().made == 5 + 2
 
 
-def test_sdxl_is_told_sizes_and_cuts(photo_folder, tiny_base, monkeypatch):
-    as_base(monkeypatch, family="sdxl")
+def test_sdxl_is_told_sizes_and_cuts_and_gets_pooled_states(photo_folder, tiny_base, tiny_sdxl_base, monkeypatch):
+    folder = photo_folder(5, size=(48, 64))
+    settings = {"size": (32, 32), "views": Views(count=1)}
+    first = encoded(folder, tiny_sdxl_base, **settings).batch(0)
+    no_encoders(monkeypatch)
+    batch = encoded(folder, tiny_sdxl_base, **settings).batch(0)
 
-    ids = encoded(photo_folder(5, size=(48, 64)), tiny_base, size=(32, 32), views=Views(count=1)).batch(0)["time_ids"]
+    assert batch["time_ids"].tolist() == [[48, 64, 0, 5, 32, 32]] * 4
+    assert batch["pooled"].shape == (4, 12)
+    assert batch["tokens_2"].shape == batch["tokens"].shape == (4, 77)
+    assert all(torch.equal(first[key], value) for key, value in batch.items())
 
-    assert ids.tolist() == [[48, 64, 0, 5, 32, 32]] * 4
-    assert "time_ids" not in encoded(photo_folder(5, name="plain"), tiny_base, cache="none")._encoded.entries[0]
+
+def test_a_plain_base_is_told_neither_sizes_nor_holes(photo_folder, tiny_base):
+    assert set(encoded(photo_folder(5), tiny_base).batch(0)) == {"mean", "std", "states", "tokens", "weight"}
 
 
 def test_what_is_accumulated_is_one_large_batch(photo_folder, tiny_base):
@@ -570,3 +570,46 @@ def test_of_several_processes_the_first_fills_the_cache(photo_folder, tiny_base)
     alone = PhotoData(data.folder, base=str(tiny_base))
     alone.prepare_data()
     assert alone.found is None
+
+
+TOML = """
+[general]
+shuffle_caption = true
+keep_tokens = 1
+flip_aug = true
+caption_extension = ".txt"
+
+[[datasets]]
+resolution = [40, 32]
+batch_size = 3
+enable_bucket = true
+bucket_reso_steps = 8
+min_bucket_reso = 16
+max_bucket_reso = 64
+
+  [[datasets.subsets]]
+  image_dir = "photos"
+  num_repeats = 2
+
+  [[datasets.subsets]]
+  image_dir = "regular"
+  is_reg = true
+  class_tokens = "a fish"
+"""
+
+
+def test_a_dataset_file_of_kohyas_scripts_says_everything(photo_folder, tiny_base, tmp_path):
+    folder = photo_folder(5)
+    for path in list(folder.iterdir()):
+        path.with_suffix(".txt").write_text("iriko, burst, close, wet", encoding="utf-8")
+    photo_folder(3, name="regular", seed=50)
+    (tmp_path / "set.toml").write_text(TOML, encoding="utf-8")
+
+    data = encoded(tmp_path / "set.toml", tiny_base, caption_variants=4)
+
+    assert (data.size, data.batch_size, data.views.flip, data.caption_dropout) == ((32, 40), 3, True, 0.1)
+    assert data.facts().regular == 3
+    assert data.facts().captions > 3
+    assert all(caption.startswith("iriko, ") for caption in data.captions)
+    flags = torch.cat([data.batch(step)["regular"] for step in range(10)])
+    assert flags.sum() == 15
