@@ -226,3 +226,20 @@ def test_the_loss_on_photos_kept_back_is_the_same_every_time_it_is_measured(phot
     values = [float(row["val/loss"]) for row in rows if row.get("val/loss")]
     assert len(values) == 4
     assert max(values) - min(values) < 1e-6
+
+
+def test_a_run_draws_its_regularisation_pictures_by_class_path_and_once(photo_folder, tiny_base, tmp_path, capsys):
+    folder = photo_folder(5)
+    regular = ["--data.regular_count", "3", "--data.regular_caption", "a fish", "--data.regular_share", "0.25"]
+    regular += ["--data.drawer=synthaug.generation.RegularImages", "--data.drawer.steps=2", "--data.drawer.device=cpu"]
+    regular += ["--data.buckets.enabled", "true", "--data.buckets.step", "8", "--data.buckets.smallest", "16"]
+
+    fit(options(tiny_base, folder, tmp_path / "first.safetensors", *regular))
+    first = capsys.readouterr().out
+    fit(options(tiny_base, folder, tmp_path / "second.safetensors", *regular))
+    second = capsys.readouterr().out
+
+    assert "regularisation pictures: 3 of 3 drawn" in first
+    assert "drawn" not in second
+    a, b = (LoraFile.read(tmp_path / f"{name}.safetensors").layers for name in ("first", "second"))
+    assert all(torch.equal(a[name].up, b[name].up) for name in a)

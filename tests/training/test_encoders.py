@@ -1,0 +1,137 @@
+import shutil
+
+import pytest
+import torch
+
+from synthaug.errors import NumericsError
+from synthaug.models.load import load_base
+from synthaug.prompts.encode import TextStates, text_states_of, token_chunks
+from synthaug.training.base_marks import base_mark
+from synthaug.training.encoders import Encoders
+from synthaug.training.encoding import TextBank
+from synthaug.training.latent_cache import Cache
+
+PICTURE = torch.rand(3, 32, 40, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_nothing_is_loaded_before_it_is_needed(tiny_base):
+    encoders = Encoders(str(tiny_base))
+    encoders.mark("vae")
+    assert encoders.loaded == []
+
+    encoders.latents(PICTURE, "a.png")
+    encoders.text("a fish")
+    encoders.text("a screw")
+
+    assert encoders.loaded == ["vae", "text"]
+
+
+def test_latents_are_the_posterior_times_the_bases_scale(tiny_base):
+    vae = load_base(str(tiny_base), parts=("vae",)).vae
+
+    mean, std = Encoders(str(tiny_base)).latents(PICTURE, "a.png")
+
+    posterior = vae.encode(PICTURE[None]).latent_dist
+    assert torch.equal(mean, posterior.mean[0] * vae.config.scaling_factor)
+    assert torch.equal(std, posterior.std[0] * vae.config.scaling_factor)
+
+
+def poisoned(monkeypatch, *, always: bool) -> None:
+    """A VAE that answers NaN in half precision, or always."""
+    whole = Encoders._posterior
+
+    def answer(self, vae, picture):
+        found = whole(self, vae, picture)
+        return found * float("nan") if always or vae.dtype != torch.float32 else found
+
+    monkeypatch.setattr(Encoders, "_posterior", answer)
+
+
+def test_nan_in_half_precision_is_encoded_again_in_fp32_and_counted(tiny_base, monkeypatch):
+    exact, _ = Encoders(str(tiny_base)).latents(PICTURE, "a.png")
+    poisoned(monkeypatch, always=False)
+    encoders = Encoders(str(tiny_base), precision="bf16")
+
+    means = [encoders.latents(PICTURE, "a.png")[0] for _ in range(2)]
+
+    assert encoders.repairs == 2
+    assert all((mean - exact).abs().max() < 0.05 * exact.abs().max() for mean in means)
+    assert encoders._vae.dtype == torch.bfloat16
+
+
+def test_nan_in_fp32_names_the_photo(tiny_base, monkeypatch):
+    poisoned(monkeypatch, always=True)
+
+    with pytest.raises(NumericsError, match=r"the encoder answered NaN for fish_07.jpg even in fp32; the VAE of .* is damaged"):
+        Encoders(str(tiny_base), precision="bf16").latents(PICTURE, "fish_07.jpg")
+
+
+def test_texts_of_different_lengths_end_alike_with_empty_chunks(tiny_base):
+    base = load_base(str(tiny_base), parts=("text",))
+    states = TextStates(base.tokenizer, base.text_encoder)
+    long = "a photo of a fish on white paper " * 20
+    bank = TextBank(["a fish", long, "a fish"], Encoders(str(tiny_base)), Cache(None))
+
+    rows = bank.rows(torch.tensor([bank.row(text) for text in ("a fish", long, "")]))
+
+    chunks = len(token_chunks(long, base.tokenizer))
+    assert chunks > 1
+    assert len(bank) == 3
+    for row, text in enumerate(("a fish", long, "")):
+        assert torch.equal(rows["states"][row], states(text, chunks))
+        own = torch.tensor(token_chunks(text, base.tokenizer)).flatten()
+        assert torch.equal(rows["tokens"][row][: len(own)], own)
+
+
+def test_a_base_with_two_text_encoders_has_pooled_states_and_a_second_row_of_tokens(tiny_sdxl_base):
+    states = text_states_of(load_base(str(tiny_sdxl_base), parts=("text",)))
+    long = "a photo of a fish on white paper " * 20
+    bank = TextBank([long, "a fish"], Encoders(str(tiny_sdxl_base)), Cache(None))
+
+    rows = bank.rows(torch.tensor([bank.row("a fish"), bank.row("")]))
+
+    for row, text in enumerate(("a fish", "")):
+        tokens, tokens_2 = states.tokens(text, states.chunks(long))
+        assert torch.equal(rows["tokens"][row], tokens)
+        assert torch.equal(rows["tokens_2"][row], tokens_2)
+        assert torch.equal(rows["states"][row], states(text, states.chunks(long)))
+        assert torch.equal(rows["pooled"][row], states.pooled(text))
+    assert not torch.equal(rows["tokens"], rows["tokens_2"])
+
+
+def test_a_base_is_known_by_its_files_and_every_value_in_them(tiny_base, other_base, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(tiny_base, copy)
+    parts = ("unet", "vae", "text")
+    marks = {part: base_mark(str(tiny_base), part) for part in parts}
+    assert {part: base_mark(str(copy), part) for part in parts} == marks
+    assert all(base_mark(str(other_base), part) != mark for part, mark in marks.items())
+
+    file = copy / "vae" / "diffusion_pytorch_model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+    assert base_mark(str(copy), "vae") != marks["vae"]
+    assert base_mark(str(copy), "text") == marks["text"]
+
+
+def test_a_single_file_is_known_by_the_tensors_of_the_part(tmp_path):
+    from safetensors.torch import save_file
+
+    tensors = {"first_stage_model.a": torch.ones(3), "model.diffusion_model.b": torch.zeros(2)}
+    save_file(tensors, tmp_path / "base.safetensors")
+    save_file({**tensors, "model.diffusion_model.b": torch.ones(2)}, tmp_path / "tuned.safetensors")
+    first, second = (str(tmp_path / f"{name}.safetensors") for name in ("base", "tuned"))
+
+    assert base_mark(first, "vae") == base_mark(second, "vae") is not None
+    assert base_mark(first, "unet") != base_mark(second, "unet")
+    assert base_mark(first, "text") is None
+
+
+def test_a_base_whose_files_cannot_be_found_is_known_by_its_weights(tiny_base, other_base, monkeypatch):
+    monkeypatch.setattr("synthaug.training.encoders.base_mark", lambda *_: None)
+
+    marks = [Encoders(str(base)).mark("vae") for base in (tiny_base, tiny_base, other_base)]
+
+    assert marks[0] == marks[1] != marks[2]
+    assert len(marks[0]) == 64
