@@ -25,12 +25,13 @@ from torch import Tensor, nn
 
 from synthaug.errors import SettingError, UnusableFileError, WrongBaseModelError, choose
 from synthaug.lora.codec import read_updates
+from synthaug.lora.describe import describe
 from synthaug.lora.disk import read_content, write_networks, write_tensors
 from synthaug.lora.family import family_of
 from synthaug.lora.layers import LoraLayer, fuse
 from synthaug.lora.layouts import to_diffusers, to_kohya, to_peft
 from synthaug.lora.naming import NetworkKind, kohya_name, modules_of, network_of, numbered
-from synthaug.lora.updates import Decomposed, Update
+from synthaug.lora.updates import Update
 
 __all__ = ["LoraFile", "SeenPhoto"]
 
@@ -269,20 +270,8 @@ class LoraFile:
         return found
 
     def summary(self) -> dict[str, object]:
-        """What ``synthaug inspect`` prints."""
-        ranks = sorted({layer.rank for layer in self.layers.values()})
-        norms = [_size(layer) for layer in self.layers.values()]
-        return {
-            "layers": len(self.layers),
-            "ranks": ranks,
-            "zero-effect layers": sum(norm == 0 for norm in norms),
-            "largest update (norm)": round(max(norms), 4),
-            "base": self.base,
-            "caption": self.caption,
-            "size": self.size,
-            "photos seen": len(self.photos),
-            "hash": self.content_hash[:12],
-        }
+        """What ``synthaug inspect`` shows; see :func:`synthaug.lora.describe.describe`."""
+        return describe(self.layers, self.metadata)
 
 
 def require_caption(lora: LoraFile) -> str:
@@ -296,12 +285,6 @@ def require_caption(lora: LoraFile) -> str:
     return lora.caption
 
 
-def _size(update: Update) -> float:
-    """Norm of an update; of a DoRA, of its direction, since its length depends on the base."""
-    plain = update.direction if isinstance(update, Decomposed) else update
-    return float(plain.change(torch.zeros(plain.shape)).norm())
-
-
 def _cast(tensors: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
     """Matrices in ``dtype``, alphas as they are."""
-    return {part: value if part == "alpha" else value.to(dtype).contiguous() for part, value in tensors.items()}
+    return {part: value if part == "alpha" else value.to(dtype, copy=True).contiguous() for part, value in tensors.items()}

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from synthaug.lora.inspect import inspect
+from synthaug.models.inspect import inspect
 
 
 def test_inspect_prints_what_the_file_says_of_itself(tiny_lora, capsys):
