@@ -85,12 +85,14 @@ def to_kohya(groups: Mapping[str, Group], *, numbered: bool) -> dict[str, Tensor
 def to_diffusers(groups: Mapping[str, Group]) -> tuple[dict[str, Tensor], dict[str, dict[str, Any]]]:
     """Tensors under diffusers' names, and PEFT's settings with each module's own alpha and rank, by network.
 
+    A text encoder's layers are loaded by transformers, which wants another ending for a DoRA's lengths than PEFT writes.
+
     Raises:
         UnusableFileError: If an update is no plain LoRA or DoRA; diffusers has no name for it.
     """
     networks = _by_network(groups, "diffusers'")
     tensors = {
-        f"{kind}.{path}.{end}": value
+        f"{kind}.{path}.{end}{'.weight' if kind != 'unet' and end == 'lora_magnitude_vector' else ''}": value
         for kind, modules in networks.items()
         for path, parts in modules.items()
         for end, value in _peft_parts(parts).items()

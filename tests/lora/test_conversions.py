@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from peft import PeftConfig, PeftModel, get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
@@ -97,6 +97,22 @@ def test_peft_loads_the_folder_of_each_network_and_answers_as_the_fused_network(
         assert torch.allclose(theirs(picture, 3, states).sample, ours, atol=1e-5)
         assert (ours - before).abs().max() > 0.01, "the LoRA must show, or the test shows nothing"
         assert torch.allclose(their_text(ids)[0], tiny_networks["text_encoder"](ids)[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_diffusers_loads_both_networks_from_its_layout_with_the_very_same_weights(tiny_networks, tiny_base, tmp_path, dora):
+    file = uneven(tiny_networks, dora=dora)
+    file.write(tmp_path / "a.safetensors", dtype=torch.float32, layout="diffusers")
+    pipe = StableDiffusionPipeline.from_pretrained(tiny_base, safety_checker=None)
+
+    pipe.load_lora_weights(tmp_path, weight_name="a.safetensors")
+    pipe.fuse_lora()
+    file.fuse_into(tiny_networks, 1.0)
+
+    for kind, network in tiny_networks.items():
+        theirs = {name.replace(".base_layer", ""): w for name, w in getattr(pipe, kind).named_parameters() if "lora_" not in name}
+        for name, weight in network.named_parameters():
+            assert torch.allclose(weight, theirs[name], atol=1e-5), name
 
 
 def test_peft_takes_the_tensors_into_a_model_of_its_own(tiny_networks, tiny_base, tmp_path):
