@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
 import torch
 from diffusers import UNet2DConditionModel
+from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -15,7 +18,7 @@ from synthaug.diffusion.schedule import schedule_of
 from synthaug.errors import SettingError
 from synthaug.models.load import Base, Part, load_base
 
-__all__ = ["Frozen", "Prediction", "load_frozen", "store_as"]
+__all__ = ["Frozen", "Prediction", "load_frozen", "store_as", "without_lora"]
 
 Prediction = Literal["epsilon", "v_prediction"]
 
@@ -94,3 +97,16 @@ def store_as(network: nn.Module, dtype: torch.dtype) -> None:
     for path, module in network.named_modules():
         if isinstance(module, nn.Linear | nn.Conv2d) and "lora_" not in path:
             module.to(dtype)
+
+
+@contextmanager
+def without_lora(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Let networks answer as they did before there was a LoRA on them, without a second copy of them."""
+    layers = [module for network in networks for module in network.modules() if isinstance(module, PeftLoraLayer)]
+    for layer in layers:
+        layer.enable_adapters(enabled=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(enabled=True)
