@@ -13,8 +13,8 @@ from torch import nn
 
 __all__ = ["NetworkKind", "kohya_name", "modules_by_name"]
 
-NetworkKind = Literal["unet", "text_encoder"]
-_PREFIX: dict[NetworkKind, str] = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
+NetworkKind = Literal["unet", "text_encoder", "text_encoder_2"]
+_PREFIX: dict[NetworkKind, str] = {"unet": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
 
 
 def kohya_name(path: str, kind: NetworkKind) -> str:
@@ -28,7 +28,7 @@ def kohya_name(path: str, kind: NetworkKind) -> str:
         >>> kohya_name("encoder.layers.0.mlp.fc1", "text_encoder")
         'lora_te_text_model_encoder_layers_0_mlp_fc1'
     """
-    if kind == "text_encoder" and not path.startswith("text_model."):
+    if kind != "unet" and not path.startswith("text_model."):
         path = f"text_model.{path}"
     return _PREFIX[kind] + path.replace(".", "_")
 
