@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from synthaug.errors import SettingError, UnusableFileError
@@ -48,17 +48,13 @@ class Base:
     vae: AutoencoderKL | None = None
     text_encoder: CLIPTextModel | None = None
     tokenizer: CLIPTokenizer | None = None
-    text_encoder_2: CLIPTextModelWithProjection | None = None
+    text_encoder_2: Any = None
     tokenizer_2: CLIPTokenizer | None = None
+    family: Literal["sd1", "sd2", "sdxl"] = "sd1"
+    inpaints: bool = False
 
     fingerprint: str = ""
     """Hash of the UNet's weights; "" when the UNet was not loaded."""
-
-    family: Literal["sd1", "sd2", "sdxl"] = "sd1"
-    """Which Stable Diffusion it is."""
-
-    inpaints: bool = False
-    """Whether the UNet takes a mask and masked latents besides."""
 
     @property
     def prediction_type(self) -> str:
