@@ -25,6 +25,7 @@ __all__ = [
     "framed",
     "framed_mask",
     "jpeg_bytes",
+    "picture_size",
     "png_text",
     "read_image",
     "read_mask",
@@ -62,6 +63,20 @@ def read_image(path: Path | str, *, data: bytes | None = None, max_pixels: int =
     """
     picture = _as_srgb(_decoded(path, data, max_pixels))
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
+
+
+def picture_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of a picture as :func:`read_image` would give it, from the head of its file.
+
+    Raises:
+        UnusableFileError: If the file is not a picture.
+    """
+    try:
+        with Image.open(path, formats=_FORMATS) as opened:
+            lying = opened.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            return (opened.width, opened.height) if lying else (opened.height, opened.width)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UnusableFileError(f"{path} is damaged ({error}); copy it from the camera again or leave it out") from None
 
 
 def read_mask(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:

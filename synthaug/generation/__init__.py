@@ -3,6 +3,7 @@
 from synthaug.generation.base_check import check_base
 from synthaug.generation.plan import Plan
 from synthaug.generation.preview import Preview
+from synthaug.generation.regular import RegularImages
 from synthaug.generation.sampler import Sampler
 
-__all__ = ["Plan", "Preview", "Sampler", "check_base"]
+__all__ = ["Plan", "Preview", "RegularImages", "Sampler", "check_base"]

@@ -1,75 +1,41 @@
-"""Load a base: ``"pocket"``, a diffusers folder, or a hub id.
+"""Load a base: ``"pocket"``, a diffusers folder, a hub id, or one ``.safetensors`` file.
 
 Only safetensors are read: a pickle can run anything.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from torch import nn
-from transformers import CLIPTextModel, CLIPTokenizer
+from diffusers.utils import logging as diffusers_logging
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from synthaug.errors import SettingError, UnusableFileError
+from synthaug.errors import SettingError, SynthaugError, UnusableFileError
+from synthaug.models.base import Base, Part, Prediction, check_whole, family_of, fingerprint, inpaints, still
+from synthaug.models.single_file import read_single_file
+from synthaug.models.stated import agreed_prediction
+from synthaug.models.tokenizers import checked
 from synthaug.pocket import WEIGHTS
 from synthaug.pocket.checksums import check_weights
 
-__all__ = ["Base", "Part", "fingerprint", "load_base", "resolve"]
+__all__ = ["Base", "Part", "Prediction", "fingerprint", "load_base", "resolve"]
 
-Part = Literal["unet", "vae", "text"]
 _FILES: dict[Part, tuple[str, ...]] = {"unet": ("unet",), "vae": ("vae",), "text": ("text_encoder", "tokenizer")}
 _FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
-
-
-@dataclass(kw_only=True)
-class Base:
-    """A Stable Diffusion checkpoint, or the parts of it that were asked for.
-
-    A part that was not asked for is None; asking for it later means loading again.
-    """
-
-    name: str
-    """As the user gave it."""
-
-    schedule: dict[str, Any]
-    """Configuration of the noise schedule, as diffusers writes it."""
-
-    size: tuple[int, int]
-    """Height and width that the base was trained for."""
-
-    unet: UNet2DConditionModel | None = None
-    vae: AutoencoderKL | None = None
-    text_encoder: CLIPTextModel | None = None
-    tokenizer: CLIPTokenizer | None = None
-
-    fingerprint: str = ""
-    """Hash of the UNet's weights; "" when the UNet was not loaded."""
-
-    @property
-    def prediction_type(self) -> str:
-        """``epsilon`` or ``v_prediction``."""
-        return str(self.schedule.get("prediction_type", "epsilon"))
-
-    def to(self, device: torch.device | str, dtype: torch.dtype) -> Base:
-        """Move every part that is there; the base itself is returned."""
-        for part in (self.unet, self.vae, self.text_encoder):
-            if part is not None:
-                nn.Module.to(part, device=device, dtype=dtype)  # diffusers' own .to() warns of nothing
-        return self
+_SECOND = ("text_encoder_2", "tokenizer_2")
 
 
 def resolve(name: str) -> str:
-    """Turn what the user wrote into a folder or a hub id.
+    """Turn what the user wrote into a folder, a file or a hub id.
 
     Raises:
-        UnusableFileError: If it is a pickle, one single file, or a folder that lacks something.
+        UnusableFileError: If it is a pickle, or a folder that lacks something.
+        SettingError: If it is the name of a file that is not there.
     """
     path = Path(name)
     if name == "pocket":
@@ -79,33 +45,33 @@ def resolve(name: str) -> str:
             f"a base must be safetensors, {name} is a pickle, which can run any program when it is read; "
             "save it again as safetensors on a machine you can spare"
         )
-    if path.is_file():
-        raise UnusableFileError(
-            f"a base must be a diffusers folder or a hub id, {name} is a single file; convert it once with diffusers' "
-            "StableDiffusionPipeline.from_single_file(...).save_pretrained(FOLDER) and give that folder"
-        )
-    if path.is_dir() and (missing := [part for part in _FOLDERS if not (path / part).is_dir()]):
-        raise UnusableFileError(
-            f"a base folder must hold {', '.join(_FOLDERS)}, {name} has no {missing[0]}; check the path, or copy it again"
-        )
+    if path.suffix == ".safetensors" and not path.is_file():
+        raise SettingError(f"there is no base file {name}; check the path, or give 'pocket', a diffusers folder or a hub id")
+    if path.is_dir():
+        _check_folder(name, _FOLDERS)
     return name
 
 
-def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text")) -> Base:
+def load_base(
+    name: str, *, parts: Collection[Part] = ("unet", "vae", "text"), prediction: Prediction | None = None
+) -> Base:
     """Load a base, or some parts of it, in evaluation mode and without gradients.
 
-    A local folder never needs the network.
+    A local folder or file never needs the network, but for the tokenizer of a file: a folder ``tokenizer`` beside it is
+    taken first, then the hub's cache, then the hub.
 
     Args:
-        name: ``"pocket"``, a diffusers folder, or a hub id such as ``"stable-diffusion-v1-5/stable-diffusion-v1-5"``.
+        name: ``"pocket"``, a diffusers folder, a hub id such as ``"stable-diffusion-v1-5/stable-diffusion-v1-5"``, or one
+            ``.safetensors`` file of SD 1.x, SD 2.x or SDXL.
         parts: Which parts to load; training wants them one after the other.
+        prediction: What the UNet predicts, for files that do not say (most of SD 2.x); None believes the base.
 
     Returns:
-        The base, on the CPU, in the precision of its files.
+        The base, on the CPU. One file comes in its own precision; of a folder, UNet and VAE come in fp32.
 
     Raises:
-        UnusableFileError: If it is a pickle, damaged, or not a Stable Diffusion 1.x or 2.x checkpoint.
-        SettingError: If nothing of this name can be found.
+        UnusableFileError: If it is a pickle, damaged, or of another kind; with the weights that are missing or too many.
+        SettingError: If nothing of this name can be found, or the base predicts something else.
 
     Example:
         >>> load_base("pocket", parts=()).prediction_type
@@ -114,54 +80,77 @@ def load_base(name: str, *, parts: Collection[Part] = ("unet", "vae", "text")) -
     place = resolve(name)
     if name == "pocket":
         check_weights(WEIGHTS, {folder for part in parts for folder in _FILES[part]})
-    safe = {"use_safetensors": True}
-    transformers_logging.disable_progress_bar()
     try:
-        schedule = dict(DDIMScheduler.load_config(place, subfolder="scheduler"))
-        config = UNet2DConditionModel.load_config(place, subfolder="unet")
-        base = Base(name=name, schedule=schedule, size=_size(config, AutoencoderKL.load_config(place, subfolder="vae")))
-        if "unet" in parts:
-            base.unet = _still(UNet2DConditionModel.from_pretrained(place, subfolder="unet", **safe))
-            base.fingerprint = fingerprint(base.unet)
-        if "vae" in parts:
-            base.vae = _still(AutoencoderKL.from_pretrained(place, subfolder="vae", **safe))
-        if "text" in parts:
-            base.text_encoder = _still(CLIPTextModel.from_pretrained(place, subfolder="text_encoder", **safe))
-            base.tokenizer = _spelling(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"))
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+        with _quiet():
+            if Path(place).is_file():
+                return read_single_file(Path(place), name, parts=parts, prediction=prediction)
+            return _from_folder(place, name, parts, prediction)
+    except SynthaugError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
         if Path(place).exists():
             raise UnusableFileError(f"the base {name} cannot be loaded: {first}; download or copy it again") from error
         raise SettingError(
-            f"no base {name!r} was found here or on the hub ({first}); give 'pocket', a diffusers folder, or a hub id while online"
+            f"no base {name!r} was found here or on the hub ({first}); give 'pocket', a diffusers folder, one .safetensors file, or a "
+            "hub id while online"
         ) from error
-    finally:
-        transformers_logging.enable_progress_bar()
+
+
+def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Prediction | None) -> Base:
+    """A base in diffusers' layout, here or on the hub."""
+    schedule = dict(DDIMScheduler.load_config(place, subfolder="scheduler"))
+    unet, vae = UNet2DConditionModel.load_config(place, subfolder="unet"), AutoencoderKL.load_config(place, subfolder="vae")
+    family = family_of(unet)
+    if family == "sdxl" and Path(place).is_dir():
+        _check_folder(name, (*_FOLDERS, *_SECOND))
+    agreed_prediction(name, {"its scheduler": schedule.get("prediction_type", "epsilon")}, prediction, family)
+    base = Base(name=name, schedule=schedule, size=_size(unet, vae), family=family, inpaints=inpaints(unet, vae, name))
+    if "unet" in parts:
+        base.unet = _network(UNet2DConditionModel, place, "unet", name)
+        base.fingerprint = fingerprint(base.unet)
+    if "vae" in parts:
+        base.vae = _network(AutoencoderKL, place, "vae", name)
+    if "text" in parts:
+        base.text_encoder = _network(CLIPTextModel, place, "text_encoder", name)
+        base.tokenizer = checked(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"))
+        if family == "sdxl":
+            base.text_encoder_2 = _network(CLIPTextModelWithProjection, place, "text_encoder_2", name)
+            base.tokenizer_2 = checked(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer_2"))
     return base
 
 
-def fingerprint(unet: nn.Module) -> str:
-    """Hash that tells one base from another, whatever the file format or precision it came in.
-
-    Up to 256 values of every weight are rounded to fp16 and hashed with its shape; names are left out.
-    """
-    marks = []
-    for weight in unet.parameters():
-        flat = weight.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 256)][:256].to("cpu", torch.float16)
-        marks.append(hashlib.sha256(str(tuple(weight.shape)).encode() + sample.numpy().tobytes()).hexdigest())
-    return hashlib.sha256("".join(sorted(marks)).encode()).hexdigest()
+def _network(kind: Any, place: str, folder: str, name: str) -> Any:
+    """One network of a folder, with every weight it has and no other."""
+    files = [path.name for path in Path(place, folder).glob("*.safetensors*")]
+    only_half = bool(files) and all(".fp16." in file for file in files)
+    settings = {"use_safetensors": True, "output_loading_info": True, **({"variant": "fp16"} if only_half else {})}
+    network, info = kind.from_pretrained(place, subfolder=folder, **settings)
+    extra = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
+    check_whole(name, folder, sorted(info["missing_keys"]), extra)
+    return still(network)
 
 
-def _spelling(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
-    """Refuse a tokenizer without words: transformers makes one where the files are missing."""
-    if len(tokenizer) < 256:
-        raise ValueError(f"its tokenizer knows {len(tokenizer)} tokens, not even the letters; vocab.json or merges.txt is missing")
-    return tokenizer
+def _check_folder(name: str, wanted: Collection[str]) -> None:
+    if missing := [part for part in wanted if not Path(name, part).is_dir()]:
+        raise UnusableFileError(f"a base folder must hold {', '.join(wanted)}, {name} has no {missing[0]}; check the path, or copy it again")
 
 
-def _still(module: Any) -> Any:
-    return module.eval().requires_grad_(requires_grad=False)
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the reports and bars of both libraries: what is wrong with a base is said once, by an error."""
+    before = [(library, library.get_verbosity()) for library in (transformers_logging, diffusers_logging)]
+    bar = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    for library, _ in before:
+        library.set_verbosity_error()
+    try:
+        yield
+    finally:
+        for library, level in before:
+            library.set_verbosity(level)
+        if bar:
+            transformers_logging.enable_progress_bar()
 
 
 def _size(unet: dict[str, Any], vae: dict[str, Any]) -> tuple[int, int]:

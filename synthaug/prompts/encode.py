@@ -7,12 +7,13 @@ its own, and the states are joined along the tokens, so that a UNet sees (77 * c
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import CLIPTextModel, CLIPTokenizer
 
-__all__ = ["TextStates", "token_chunks"]
+__all__ = ["TextStates", "text_states_of", "token_chunks"]
 
 WORDS = 75
 
@@ -51,6 +52,10 @@ class TextStates:
         """Drop everything, as after a change of the encoder's weights."""
         self._known.clear()
 
+    def pooled(self, text: str) -> Tensor | None:  # noqa: ARG002  # one encoder has none
+        """Projection of the second encoder, (P,); None without one."""
+        return None
+
     @torch.no_grad()
     def __call__(self, text: str, chunks: int | None = None) -> Tensor:
         """States of a text, (77 * chunks, width); missing chunks are filled with empty ones."""
@@ -66,3 +71,8 @@ class TextStates:
                 self._known.popitem(last=False)
         self._known.move_to_end(key)
         return self._known[key]
+
+
+def text_states_of(base: Any) -> TextStates:
+    """Text states of a base that was loaded with its text part."""
+    return TextStates(base.tokenizer, base.text_encoder)

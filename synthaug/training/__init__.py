@@ -2,6 +2,7 @@
 
 from synthaug.training.callbacks import PlainProgress, SampleGrid, SaveLora
 from synthaug.training.lora_training import LoraShape, LoraTraining
-from synthaug.training.photo_data import PhotoData, Views
+from synthaug.training.photo_data import PhotoData
+from synthaug.training.views import Views
 
 __all__ = ["LoraShape", "LoraTraining", "PhotoData", "PlainProgress", "SampleGrid", "SaveLora", "Views"]

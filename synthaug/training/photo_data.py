@@ -2,76 +2,78 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
-import torch
 from lightning.pytorch import LightningDataModule
-from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d as area
 from torch.utils.data import DataLoader, IterableDataset
-from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
-from synthaug.errors import PhotoFolderError, SettingError, require
+from synthaug.errors import SettingError, require
 from synthaug.models.load import Base, load_base
+from synthaug.models.numerics import PrecisionName
+from synthaug.photos.buckets import Buckets
 from synthaug.photos.folder import PhotoFolder, read_folder
-from synthaug.pixels import framed, framed_mask, read_image, read_mask, to_float
-from synthaug.prompts.encode import TextStates, token_chunks
+from synthaug.photos.kohya import TrainingSet, read_training_set
+from synthaug.photos.tags import CaptionRules
 from synthaug.records import Photo
-from synthaug.seeds import seed_for
+from synthaug.training.batches import Order, as_they_are, kept_back
+from synthaug.training.data_settings import DataSettings, Facts, Settled, settled
+from synthaug.training.encoded_set import EncodedSet
+from synthaug.training.encoders import Encoders
+from synthaug.training.encoding import PhotoEncoding
+from synthaug.training.items import Item, items_of, magnified, regular_items, rows_by_size
+from synthaug.training.latent_cache import Cache, cache_folder
 from synthaug.training.lora_training import Batch
+from synthaug.training.regular import DrawRegular, check_regular, share_of
+from synthaug.training.views import Views
 
 __all__ = ["PhotoData", "Views"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Views:
-    """How many different crops of each photo are encoded."""
-
-    count: int = 8
-    """Views per photo; the first is the photo as it is."""
-
-    zoom: float = 1.15
-    """Largest magnification, 1 or more; a view is cut anywhere inside the magnified photo."""
-
-    flip: bool = False
-    """Whether a view may be mirrored left to right; wrong for parts that have a handedness."""
-
-    def __post_init__(self) -> None:
-        require({
-            "views.count must be at least 1; 1 is the photo as it is": (self.count >= 1, self.count),
-            "views.zoom must be from 1 to 4; 1 cuts nothing off": (1 <= self.zoom <= 4, self.zoom),
-        })  # fmt: skip
+Size = tuple[int, int]
 
 
 class PhotoData(LightningDataModule):
     """Batches of latents and text for :class:`LoraTraining`.
 
-    Everything is encoded once, before training; the encoders are then dropped. The batch of step k
-    depends on the seed and k alone, so a resumed run goes on with the batches it would have had.
+    Everything is encoded once, before training, and remembered in a cache from which the next run starts without the encoders.
+    The batch of step k depends on the seed and k alone, so a resumed run goes on with the batches it would have had.
 
     Args:
-        photos: Folder of photos; captions come from text files beside them or from the template.
+        photos: Folder of photos, a folder tree as kohya's scripts have it, or their ``.toml`` file; captions come from text files
+            beside the photos or from the template.
         base: The base whose encoders are used; ``fit`` sets it to the model's.
         trigger: Word that will bring out what is learned.
         caption: Template of the captions; ``{trigger}`` stands for the trigger word.
+        caption_variants: How many captions are drawn for a photo whose caption varies (shuffled tags, wildcards); each step picks one.
         group: Rule that finds a photo's group in its name, see :func:`synthaug.photos.read_folder`.
-        size: Height and width; the base's own when left out.
-        batch_size: Photos per step.
-        views: Crops of each photo.
+        size: Height and width; left out, what the file of the photos says, or the base's own.
+        buckets: Sizes of other shapes and about the same area; left out, what the file of the photos says, or none.
+        batch_size: Photos per step; left out, what the file of the photos says, or 4.
+        views: Views of each photo.
         held_out: How many photos to keep back and measure the loss on, whole groups at a time; 0 trains on all.
+        held_out_views: How many views of each photo to keep back and measure the loss on, where there are too few photos.
         outside_mask: How much the photo counts outside of its mask, 0 to 1; 1 leaves masks aside. Masks lie in a sub-folder
-            ``mask`` under the photos' names; a photo without one counts everywhere.
-        caption_dropout: Share of samples without a caption, 0 to 1, so that guidance works.
+            ``mask`` under the photos' names; a photo without one counts everywhere. Left out, what the file of the photos says, or 1.
+        caption_dropout: Share of samples without a caption, 0 to 1, so that guidance works; left out, what the file of the photos says,
+            or 0.1.
+        regular: Folder of regularisation pictures, which the base should still be able to draw afterwards.
+        regular_share: Share of them in all batches, 0 to below 1; half when left out.
+        regular_count: How many to draw with the bare base instead, once.
+        regular_caption: What they show, such as ``a photo of a fish``; a text file beside a picture wins.
+        drawer: What draws them, such as ``synthaug.generation.RegularImages``.
+        cache: Folder that remembers encoded photos and drawn pictures, ``auto`` for the user's cache folder, or ``none``.
+        encode_precision: What photos are encoded in: ``fp32``, ``fp16``, ``bf16`` or ``auto``.
         seed: Seed of views and batches.
 
     Raises:
-        SettingError: If a number is outside its range.
-        PhotoFolderError: In ``setup``, if the folder cannot be used.
+        SettingError: If a number is outside its range, or settings contradict each other; some only in ``setup``.
+        PhotoFolderError: In ``setup``, if a folder cannot be used.
+        NumericsError: In ``setup``, if the encoder answers NaN.
     """
 
     def __init__(  # noqa: PLR0913  # they are the options of the command line
@@ -81,166 +83,187 @@ class PhotoData(LightningDataModule):
         base: str = "pocket",
         trigger: str = "iriko",
         caption: str = "a photo of {trigger}",
+        caption_variants: int = 8,
         group: str = "",
         size: tuple[int, int] | None = None,
-        batch_size: int = 4,
+        buckets: Buckets | None = None,
+        batch_size: int | None = None,
         views: Views = Views(),
         held_out: int = 0,
-        outside_mask: float = 1.0,
-        caption_dropout: float = 0.1,
+        held_out_views: int = 0,
+        outside_mask: float | None = None,
+        caption_dropout: float | None = None,
+        regular: Path | None = None,
+        regular_share: float | None = None,
+        regular_count: int = 0,
+        regular_caption: str = "",
+        drawer: DrawRegular | None = None,
+        cache: str = "auto",
+        encode_precision: PrecisionName = "fp32",
         seed: int = 0,
     ) -> None:
         super().__init__()
         require({
-            "batch_size must be at least 1": (batch_size >= 1, batch_size),
+            "caption_variants must be at least 1; 8 is usual": (caption_variants >= 1, caption_variants),
             "held_out must be 0 photos or more": (held_out >= 0, held_out),
-            "outside_mask must be from 0 to 1; 1 leaves masks aside": (0 <= outside_mask <= 1, outside_mask),
-            "caption_dropout must be from 0 to 1; 0.1 is usual": (0 <= caption_dropout <= 1, caption_dropout),
-            "size must be [height, width], each a multiple of 8": (size is None or all(s >= 8 and s % 8 == 0 for s in size), size),
+            "held_out_views must be 0 views or more": (held_out_views >= 0, held_out_views),
         })  # fmt: skip
+        self._given = DataSettings(
+            size=size, batch_size=batch_size, buckets=buckets, flip=views.flip, caption_dropout=caption_dropout, outside_mask=outside_mask
+        )
         self.folder, self.base_name, self.trigger, self.caption, self.group = Path(photos), base, trigger, caption, group
-        self.size, self.batch_size, self.views = size, batch_size, views
-        self.held_out, self.outside_mask, self.caption_dropout, self.seed = held_out, outside_mask, caption_dropout, seed
+        check_regular(
+            regular, share=regular_share, count=regular_count, caption=regular_caption, drawer=drawer, cache=cache,
+            from_file=self.folder.suffix == ".toml",
+        )  # fmt: skip
+        self.size, self.batch_size, self.views, self.caption_variants = size, batch_size or 4, views, caption_variants
+        self.held_out, self.held_out_views, self.seed = held_out, held_out_views, seed
+        self.outside_mask = 1.0 if outside_mask is None else outside_mask
+        self.caption_dropout = 0.1 if caption_dropout is None else caption_dropout
+        self.regular, self.regular_share, self.regular_count = regular, regular_share, regular_count
+        self.regular_caption, self.drawer, self.cache, self.encode_precision = regular_caption, drawer, cache, encode_precision
         self.found: PhotoFolder | None = None
 
     @override
+    def prepare_data(self) -> None:
+        """With several processes the first one fills the cache, from which the others read."""
+        if self.trainer is not None and self.trainer.world_size > 1 and self.cache != "none":
+            self.setup("fit")
+
+    @override
     def setup(self, stage: str) -> None:
-        """Read, encode, drop the encoders."""
+        """Read, encode what the cache does not know, drop the encoders."""
         if self.found is not None:
             return
-        found = read_folder(self.folder, caption=self.caption, trigger=self.trigger, group=self.group)
-        base = load_base(self.base_name, parts=("vae", "text"))
-        self.size = self.size or base.size
-        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        base.to(device, torch.float32)
-        self._mean, self._std = self._encode_photos(base, found.photos, self.size)
-        self._encode_captions(base, found.captions)
-        trained, self._kept_back = self._split(found.photos)
-        self._trained = torch.tensor([row for row in trained for _ in range(found.repeats[row] if found.repeats else 1)])
-        self.found = found
+        started = time.perf_counter()
+        found = read_training_set(self.folder, caption=self.caption, trigger=self.trigger, group=self.group)
+        base = load_base(self.base_name, parts=())
+        chosen = self._settle(found, base)
+        device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
+        encoders, cache = Encoders(self.base_name, device=device, precision=self.encode_precision), Cache(cache_folder(self.cache))
+        photos = items_of(found.photos, found.rules, chosen.buckets, chosen.size)
+        trained, back = kept_back(found.photos.photos, self.held_out, seed=self.seed)
+        self._items = [*photos, *self._regular_items(found, {photos[row].size for row in trained}, encoders)]
+        self._order = self._ordered(trained, photos=len(photos))
+        encoding = PhotoEncoding(
+            encoders=encoders, cache=cache, views=replace(self.views, count=self.views.count + self.held_out_views),
+            masked=self.outside_mask < 1, inpaints=base.inpaints, seed=self.seed,
+        )  # fmt: skip
+        self._encoded = EncodedSet.of(
+            self._items, encoding, variants=self.caption_variants, outside_mask=self.outside_mask, tells_sizes=base.family == "sdxl"
+        )
+        views = range(self.views.count, self.views.count + self.held_out_views)
+        self._kept_back = [*((row, 0) for row in back), *((row, view) for row in trained for view in views)]
+        self.found = found.photos
+        self._facts = self._facts_of(trained, back, encoders, cache, seconds=time.perf_counter() - started)
 
-    def _split(self, photos: tuple[Photo, ...]) -> tuple[list[int], Tensor]:
-        """Rows to train on and rows to measure on: groups are drawn until enough photos are kept back.
+    def _facts_of(self, trained: list[int], back: list[int], encoders: Encoders, cache: Cache, *, seconds: float) -> Facts:
+        return Facts(
+            photos=len(trained), held_out=len(back), held_out_views=self.held_out_views, regular=len(self.seen) - len(trained) - len(back),
+            views=self.views.count, captions=len(self._encoded.bank), magnified=magnified(self._items),
+            buckets=tuple(sorted(Counter(self._items[row].size for row in trained).items())), cache=str(cache.folder or ""),
+            cache_trouble=cache.trouble, found=cache.found, made=cache.made, damaged=cache.damaged, loaded=tuple(encoders.loaded),
+            repairs=encoders.repairs, seconds=seconds,
+        )  # fmt: skip
+
+    def _settle(self, found: TrainingSet, base: Base) -> Settled:
+        """Decide what was left out, and note it where others look for it.
 
         Raises:
-            SettingError: If fewer than two photos would be left to train on.
+            SettingError: If views that are kept back would be the photos themselves.
         """
-        groups = sorted({photo.group for photo in photos}, key=lambda group: seed_for(self.seed, "held out", group))
-        back: list[int] = []
-        for group in groups:
-            if len(back) >= self.held_out:
-                break
-            back += [row for row, photo in enumerate(photos) if photo.group == group]
-        trained = [row for row in range(len(photos)) if row not in back]
-        if len(trained) < 2:
+        chosen = settled(self._given, found.settings, base.size)
+        self.size, self.batch_size, self.outside_mask = chosen.size, chosen.batch_size, chosen.outside_mask
+        self.caption_dropout, self.views = chosen.caption_dropout, replace(self.views, flip=chosen.flip)
+        if self.held_out_views and not self.views.differ:
             raise SettingError(
-                f"at least two photos must be left to train on, {self.held_out} kept back in whole groups leave {len(trained)} of "
-                f"{len(photos)}; use a smaller --data.held_out"
+                f"views that are kept back must differ from the photo, held_out_views is {self.held_out_views} and views.zoom 1; give "
+                "--data.views.zoom 1.15"
             )
-        return trained, torch.tensor(back, dtype=torch.int64)
+        return chosen
 
-    def _encode_photos(self, base: Base, photos: tuple[Photo, ...], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Posterior mean and deviation of every view, (N, views, C, h, w), scaled."""
-        assert base.vae is not None
-        means, stds, weights = [], [], []
-        for photo in photos:
-            cut, masks = self._cut(photo, size)
-            views = to_float(cut).to(base.vae.device)
-            with torch.inference_mode():
-                posterior = torch.stack([torch.cat(_posterior(base, view[None])) for view in views])
-            means.append(posterior[:, 0].cpu())
-            stds.append(posterior[:, 1].cpu())
-            inside = area(masks[:, None].float(), (posterior.shape[-2], posterior.shape[-1]))
-            weights.append(self.outside_mask + (1 - self.outside_mask) * inside)
-        self._weights = torch.stack(weights)
-        return torch.stack(means).clone(), torch.stack(stds).clone()
-
-    def _cut(self, photo: Photo, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Views of a photo, uint8 (views, 3, *size), and the same views of its mask, uint8 (views, *size)."""
-        height, width = size
-        whole = read_image(photo.path)
-        mask = self._mask(photo, whole)
-        cut, masks = [framed(whole, size)], [framed_mask(mask, size)]
-        generator = torch.Generator().manual_seed(seed_for(self.seed, "views", photo.sha256))
-        for _ in range(self.views.count - 1):
-            zoom, top, left, mirrored = torch.rand(4, generator=generator).tolist()
-            scale = 1 + zoom * (self.views.zoom - 1)
-            large, large_mask = (
-                frame(of, (round(height * scale), round(width * scale))) for frame, of in ((framed, whole), (framed_mask, mask))
-            )
-            y, x = round(top * (large.shape[1] - height)), round(left * (large.shape[2] - width))
-            view, part = large[:, y : y + height, x : x + width], large_mask[y : y + height, x : x + width]
-            flip = self.views.flip and mirrored < 0.5
-            cut.append(F.horizontal_flip(view) if flip else view)
-            masks.append(F.horizontal_flip(part) if flip else part)
-        return torch.stack(cut), torch.stack(masks)
-
-    def _mask(self, photo: Photo, whole: Tensor) -> Tensor:
-        """The photo's mask, uint8 (H, W); ones where there is none, or none is asked for.
+    def _regular_items(self, found: TrainingSet, sizes: set[Size], encoders: Encoders) -> list[Item]:
+        """Regularisation pictures from the folder, drawn, or from the file of the photos; none when there are none.
 
         Raises:
-            PhotoFolderError: If it is of another size, or marks nothing.
+            PhotoFolderError: If the folder cannot be used.
+            SettingError: If there should be a share of them, but there are none.
         """
-        everywhere = torch.ones(whole.shape[1:], dtype=torch.uint8)
-        if photo.mask is None or self.outside_mask == 1:
-            return everywhere
-        mask = read_mask(photo.mask)
-        if mask.shape != everywhere.shape:
-            raise PhotoFolderError(
-                f"a mask must be as large as its photo, {photo.mask} is {tuple(mask.shape)}, {photo.path.name} {tuple(everywhere.shape)}; "
-                "make it again from this photo"
+        assert self.size is not None
+        folder = self.regular
+        if self.regular_share == 0:
+            return []
+        if self.regular_count:
+            place = cache_folder(self.cache)
+            assert place is not None
+            assert self.drawer is not None
+            folder = self.drawer.draw_regular(
+                self.base_name, caption=self.regular_caption, count=self.regular_count, size=self.size, seed=self.seed,
+                mark=encoders.mark("unet") + encoders.mark("vae") + encoders.mark("text"), cache=place / "regular",
+            )  # fmt: skip
+        if folder is None and found.regular is not None:
+            return regular_items(found.regular, found.regular_rules, sizes)
+        if folder is None and self.regular_share:
+            raise SettingError(
+                f"regular_share ({self.regular_share}) needs regularisation pictures, {self.folder} names none; give --data.regular"
             )
-        if not mask.any():
-            raise PhotoFolderError(f"a mask must mark something, {photo.mask} is black; paint the defect white, or delete the mask")
-        return mask
+        if folder is None:
+            return []
+        pictures = read_folder(folder, caption=self.regular_caption, trigger=self.trigger, fewest=1)
+        return regular_items(pictures, (CaptionRules(),) * len(pictures.photos), sizes)
 
-    def _encode_captions(self, base: Base, captions: tuple[str, ...]) -> None:
-        """Token ids and text states of every caption, and of none, all of one length."""
-        assert base.tokenizer is not None
-        assert base.text_encoder is not None
-        texts = TextStates(base.tokenizer, base.text_encoder)
-        chunks = max(texts.chunks(caption) for caption in captions)
-        empty = token_chunks("", base.tokenizer)[0]
-        rows = [token_chunks(text, base.tokenizer) for text in (*captions, "")]
-        self._tokens = torch.tensor([[*row, *[empty] * (chunks - len(row))] for row in rows]).flatten(1)
-        self._states = torch.stack([texts(text, chunks).cpu() for text in (*captions, "")])
+    def _ordered(self, trained: list[int], *, photos: int) -> Order:
+        """What is drawn when."""
+        buckets = rows_by_size(self._items, trained)
+        regular = rows_by_size(self._items, range(photos, len(self._items)))
+        share = share_of(self.regular_share, len(self._items) - photos)
+        return Order(
+            buckets=tuple(buckets.values()), regular=tuple(regular[size] for size in buckets) if share else (), share=share,
+            views=self.views.count, caption_dropout=self.caption_dropout, seed=self.seed,
+        )  # fmt: skip
+
+    def facts(self) -> Facts:
+        """What became of the photos; after ``setup``."""
+        return self._facts
+
+    @property
+    def seen(self) -> tuple[Photo, ...]:
+        """Every picture that is encoded, regularisation pictures included, each once; after ``setup``."""
+        return tuple({item.photo.path: item.photo for item in self._items}.values())
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """The first caption of every photo, under the rules of the file of the photos; after ``setup``."""
+        return tuple(self._encoded.texts[row][0] for row, item in enumerate(self._items) if not item.regular)
 
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
         """The batch of step ``step``, or the part of process ``rank`` of ``world``: together they see one large batch."""
-        generator = torch.Generator().manual_seed(seed_for(self.seed, "batch", step))
-        count, photos = self.batch_size * world, len(self._trained)
-        order = self._trained[torch.randperm(photos, generator=generator)]
-        rows = order.repeat(-(-count // photos))[:count]
-        views = torch.randint(self._mean.shape[1], (count,), generator=generator)
-        texts = torch.where(torch.rand(count, generator=generator) < self.caption_dropout, len(self._mean), rows)
-        mine = slice(rank * self.batch_size, (rank + 1) * self.batch_size)
-        rows, views, texts = rows[mine], views[mine], texts[mine]
-        return self._rows(rows, views, texts)
-
-    def _rows(self, rows: Tensor, views: Tensor, texts: Tensor) -> Batch:
-        return {
-            "mean": self._mean[rows, views],
-            "std": self._std[rows, views],
-            "tokens": self._tokens[texts],
-            "states": self._states[texts],
-            "weight": self._weights[rows, views],
-        }
+        return self._encoded.batch(self._order.draw(step, self.batch_size * world).part(rank, world))
 
     @override
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
-        """The photos kept back, as they are, with their captions; no loader when there are none."""
-        if not len(self._kept_back):
+        """Photos kept back, as they are, and views kept back, with their captions; no loader when there are none."""
+        if not self._kept_back:
             warnings.filterwarnings("ignore", "Total length of `list` across ranks is zero")  # it is the intention
             return []
-        parts = [self._rows(rows, torch.zeros_like(rows), rows) for rows in torch.split(self._kept_back, self.batch_size)]
-        return DataLoader(parts, batch_size=None)  # type: ignore[arg-type]  # a list is a map-style data set
+        by_size: dict[Size, list[tuple[int, int]]] = {}
+        for row, view in self._kept_back:
+            by_size.setdefault(self._items[row].size, []).append((row, view))
+        parts = [some[at : at + self.batch_size] for some in by_size.values() for at in range(0, len(some), self.batch_size)]
+        return DataLoader([self._encoded.batch(as_they_are(part)) for part in parts], batch_size=None)  # type: ignore[arg-type]  # a list is a map-style data set
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from the step on that the trainer is at; what it accumulates are the parts of one large batch."""
         if self.trainer is None:
             return DataLoader(_FromStep(self.batch, 0), batch_size=None)
-        make = partial(self.batch, rank=self.trainer.global_rank, world=self.trainer.world_size)
-        return DataLoader(_FromStep(make, self.trainer.global_step), batch_size=None)
+        rank, world, parts = self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches
+
+        def make(index: int) -> Batch:
+            step, part = divmod(index, parts)
+            return self.batch(step, rank=part * world + rank, world=parts * world)
+
+        return DataLoader(_FromStep(make, self.trainer.global_step * parts), batch_size=None)
 
 
 class _FromStep(IterableDataset[Batch]):
@@ -255,11 +278,3 @@ class _FromStep(IterableDataset[Batch]):
         while True:
             yield self._make(step)
             step += 1
-
-
-def _posterior(base: Base, picture: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of the encoder's answer, each (1, C, h, w), scaled."""
-    assert base.vae is not None
-    found = base.vae.encode(picture).latent_dist
-    scale = float(base.vae.config["scaling_factor"])
-    return found.mean * scale, found.std * scale

@@ -1,0 +1,121 @@
+"""The encoders of a base: loaded when the first thing must be encoded, dropped when the last one is."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from synthaug.errors import NumericsError
+from synthaug.models.load import Part, load_base
+from synthaug.models.numerics import PrecisionName, choose_precision
+from synthaug.prompts.encode import TextStates, text_states_of, token_chunks
+from synthaug.training.base_marks import base_mark
+from synthaug.training.latent_cache import Entry, content_hash
+
+__all__ = ["Encoders"]
+
+
+class Encoders:
+    """Pictures to latents and texts to states, with the encoders of one base.
+
+    Args:
+        base: As :func:`synthaug.models.load_base` takes it.
+        device: Where they run.
+        precision: What pictures are encoded in; texts always in fp32.
+
+    Raises:
+        NumericsError: When encoding, if the answer for a picture is NaN in fp32 too.
+
+    Example:
+        >>> Encoders("pocket").repairs
+        0
+    """
+
+    def __init__(self, base: str, *, device: torch.device | str = "cpu", precision: PrecisionName = "fp32") -> None:
+        chosen = choose_precision(precision, device)
+        self.base, self.device, self.dtype = base, torch.device(device), chosen.autocast or chosen.storage
+        self.loaded: list[Part] = []
+        """Parts that had to be loaded."""
+        self.repairs = 0
+        """Pictures that were encoded again in fp32 because the answer was NaN."""
+        self._vae: AutoencoderKL | None = None
+        self._texts: TextStates | None = None
+        self._tokenizers: list[CLIPTokenizer] = []
+        self._marks: dict[Part, str] = {}
+
+    def mark(self, part: Part) -> str:
+        """What tells this part from that of other bases; its weights are loaded only where the files cannot be found."""
+        if part not in self._marks:
+            found = base_mark(self.base, part)
+            if found is None:
+                loaded = load_base(self.base, parts=(part,))  # what was not on this machine is now
+                networks = (loaded.unet, loaded.vae, loaded.text_encoder, loaded.text_encoder_2)
+                found = base_mark(self.base, part) or "".join(
+                    content_hash(network.state_dict()) for network in networks if network is not None
+                )
+            self._marks[part] = found
+        return self._marks[part]
+
+    def latents(self, picture: Tensor, name: str) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of what the encoder answers, scaled, each float (C, h, w) on the CPU.
+
+        Args:
+            picture: Float (3, H, W) in [-1, 1].
+            name: What to call it if it goes wrong.
+        """
+        vae = self._vae or self._load_vae()
+        answer = self._posterior(vae, picture)
+        if not torch.isfinite(answer).all() and vae.dtype != torch.float32:
+            self.repairs += 1
+            answer = self._posterior(vae.to(torch.float32), picture)
+            vae.to(self.dtype)
+        if not torch.isfinite(answer).all():
+            raise NumericsError(
+                f"the encoder answered NaN for {name} even in fp32; the base's VAE is damaged: download {self.base} again, or choose another"
+            )
+        mean, std = answer.cpu().clone()
+        return mean, std
+
+    @torch.inference_mode()
+    def _posterior(self, vae: AutoencoderKL, picture: Tensor) -> Tensor:
+        """Mean and deviation, (2, C, h, w)."""
+        found = vae.encode(picture[None].to(self.device, vae.dtype)).latent_dist
+        scale = float(vae.config["scaling_factor"])
+        return torch.cat([found.mean.float() * scale, found.std.float() * scale])
+
+    def text(self, text: str) -> Entry:
+        """``states`` (77 n, width) and ``tokens`` (77 n,) of a text; with two encoders ``tokens_2`` and ``pooled`` (P,), too."""
+        texts = self._texts or self._load_texts()
+        with torch.inference_mode():
+            entry = {"states": texts(text).float().cpu().clone()}
+            pooled = texts.pooled(text)
+            if pooled is not None:
+                entry["pooled"] = pooled.float().reshape(-1).cpu().clone()
+        for key, tokenizer in zip(("tokens", "tokens_2"), self._tokenizers, strict=False):
+            entry[key] = torch.tensor(token_chunks(text, tokenizer)).flatten()
+        return entry
+
+    def drop(self) -> None:
+        """Give the memory back."""
+        self._vae = self._texts = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _load_vae(self) -> AutoencoderKL:
+        vae: Any = load_base(self.base, parts=("vae",)).to(self.device, self.dtype).vae
+        self.loaded.append("vae")
+        self._vae = vae
+        return vae
+
+    def _load_texts(self) -> TextStates:
+        base = load_base(self.base, parts=("text",)).to(self.device, torch.float32)
+        self.loaded.append("text")
+        self._texts = text_states_of(base)
+        self._tokenizers = [tokenizer for tokenizer in (base.tokenizer, base.tokenizer_2) if tokenizer is not None]
+        return self._texts
