@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shutil
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import (
+    DDIMScheduler,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
 from torch import nn
 
 from synthaug.errors import OutputError, SettingError
 from synthaug.lora.algebra import extract
 from synthaug.lora.file import LoraFile
 from synthaug.lora.naming import NetworkKind
-from synthaug.models.load import Base, fingerprint
+from synthaug.models.base import Base, fingerprint
+from synthaug.models.ldm import write_ldm
 
 __all__ = ["bake", "extracted", "networks_of", "write_base"]
 
@@ -23,9 +29,10 @@ _WHOLE = ("unet", "vae", "text_encoder", "tokenizer")
 
 def networks_of(base: Base) -> dict[NetworkKind, nn.Module]:
     """The networks of a base that a LoRA can sit on, as far as they were loaded."""
-    kinds: tuple[NetworkKind, ...] = ("unet", "text_encoder", "text_encoder_2")
-    found = {kind: getattr(base, kind, None) for kind in kinds}
-    return {kind: cast("nn.Module", network) for kind, network in found.items() if network is not None}
+    every: dict[NetworkKind, nn.Module | None] = {
+        "unet": base.unet, "text_encoder": base.text_encoder, "text_encoder_2": base.text_encoder_2
+    }  # fmt: skip
+    return {kind: network for kind, network in every.items() if network is not None}
 
 
 def bake(file: LoraFile, base: Base, weight: float = 1.0) -> Base:
@@ -50,7 +57,7 @@ def bake(file: LoraFile, base: Base, weight: float = 1.0) -> Base:
         >>> write_base(bake(lora, base), Path("iriko"))     # doctest: +SKIP
     """
     if base.fingerprint:
-        file.check_base(base.name, base.fingerprint, getattr(base, "family", None))
+        file.check_base(base.name, base.fingerprint, base.family)
     file.fuse_into(networks_of(base), weight)
     if base.unet is not None:
         base.fingerprint = fingerprint(base.unet)
@@ -65,20 +72,21 @@ def write_base(base: Base, path: Path) -> None:
         SettingError: If a part of the base was not loaded, or the folder is already there.
         OutputError: If it cannot be written.
     """
-    two = getattr(base, "text_encoder_2", None) is not None
-    if missing := [part for part in _WHOLE if getattr(base, part) is None]:
+    whole = (*_WHOLE, *(("text_encoder_2", "tokenizer_2") if base.family == "sdxl" else ()))
+    if missing := [part for part in whole if getattr(base, part) is None]:
         raise SettingError(f"a base is written whole, {base.name} was loaded without its {missing[0]}; load every part")
     if path.suffix == ".safetensors":
-        import_module("synthaug.models.ldm").write_ldm(base, path)
+        write_ldm(base, path)
         return
     if path.exists():
         raise SettingError(f"a base is written to a new folder, {path} is already there; choose another name")
-    parts: dict[str, Any] = {name: getattr(base, name) for name in (*_WHOLE, *(("text_encoder_2", "tokenizer_2") if two else ()))}
+    parts: dict[str, Any] = {name: getattr(base, name) for name in whole}
     parts["scheduler"] = DDIMScheduler.from_config(base.schedule)
-    if two:
-        pipe = StableDiffusionXLPipeline(**parts, add_watermarker=False)
+    if base.family == "sdxl":
+        pipe = (StableDiffusionXLInpaintPipeline if base.inpaints else StableDiffusionXLPipeline)(**parts, add_watermarker=False)
     else:
-        pipe = StableDiffusionPipeline(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+        kind = StableDiffusionInpaintPipeline if base.inpaints else StableDiffusionPipeline
+        pipe = kind(**parts, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
     part = path.with_name(f".{path.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)  # of a run that was cut short

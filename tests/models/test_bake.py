@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
-
 import pytest
 import torch
 from conftest import make_tiny_lora
@@ -10,6 +7,7 @@ from diffusers import StableDiffusionPipeline
 
 from synthaug.errors import OutputError, SettingError, WrongBaseModelError
 from synthaug.lora.file import LoraFile
+from synthaug.lora.layers import LoraLayer, target_paths
 from synthaug.models.bake import bake, extracted, networks_of, write_base
 from synthaug.models.load import load_base
 
@@ -49,14 +47,34 @@ def test_what_was_baked_in_is_extracted_again(tiny_base):
     found.check_base("x", base.fingerprint)
 
 
-def test_one_file_is_written_by_the_ldm_writer(tiny_base, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setitem(sys.modules, "synthaug.models.ldm", SimpleNamespace(write_ldm=lambda base, path: calls.append((base, path))))
-    base = load_base(str(tiny_base))
+def test_one_file_holds_the_baked_weights_too(tiny_base, tiny_lora, tmp_path):
+    baked = bake(LoraFile.read(tiny_lora), load_base(str(tiny_base)))
 
-    write_base(base, tmp_path / "a.safetensors")
+    write_base(baked, tmp_path / "baked.safetensors")
 
-    assert calls == [(base, tmp_path / "a.safetensors")]
+    assert load_base(str(tmp_path / "baked.safetensors"), parts=("unet",)).fingerprint == baked.fingerprint
+
+
+@pytest.mark.parametrize("kind", ["tiny_sdxl_base", "tiny_inpaint_base"])
+def test_bases_of_other_kinds_are_baked_on_every_network_and_written_as_what_they_are(kind, request, tmp_path):
+    folder = str(request.getfixturevalue(kind))
+    base = load_base(folder)
+    two = base.family == "sdxl"
+    on = {part: dict.fromkeys(target_paths(network, "attention")) for part, network in networks_of(base).items()}
+    for part, paths in on.items():
+        for path in paths:
+            out, into = networks_of(base)[part].get_submodule(path).weight.shape
+            paths[path] = LoraLayer(down=torch.ones(1, into), up=torch.ones(out, 1), alpha=0.25)
+    lora = LoraFile.of(on["unet"], on["text_encoder"], {}, text_encoder_2=on.get("text_encoder_2"), two_encoders=two)
+
+    write_base(bake(lora, base), tmp_path / "baked")
+
+    again, bare = load_base(str(tmp_path / "baked")), load_base(folder)
+    assert (again.family, again.inpaints) == (base.family, base.inpaints)
+    for part, network in networks_of(again).items():
+        for path in on[part]:
+            moved = network.get_submodule(path).weight - networks_of(bare)[part].get_submodule(path).weight
+            assert torch.allclose(moved, torch.full_like(moved, 0.25), atol=1e-6)
 
 
 def test_a_lora_for_another_base_is_not_baked(tiny_base, other_base):
