@@ -24,7 +24,7 @@ def leaves(table, at=()):
 @pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_fit_takes_every_key_and_value_of_a_recipe(recipe, capsys):
-    with pytest.raises(SystemExit, match="^0$"):
+    with pytest.raises(SystemExit, match=r"^0$"):
         fit(["--config", str(recipe), "--data.photos", "photos", "--print_config"])
 
     taken = dict(leaves(yaml.safe_load(capsys.readouterr().out)))

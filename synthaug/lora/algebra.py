@@ -75,7 +75,7 @@ def merge(
     return merged if rank is None else resize(merged, rank=rank)
 
 
-def resize(  # noqa: PLR0913  # three ways to say how small, each alone or together
+def resize(  # three ways to say how small, each alone or together
     file: LoraFile, *, rank: int | None = None, energy: float | None = None, ratio: float | None = None, base: Networks | None = None
 ) -> LoraFile:  # fmt: skip
     """The nearest file of smaller rank; LoHa, LoKr, Tucker forms and full changes become plain LoRAs.
@@ -139,8 +139,8 @@ def extract(base: Networks, tuned: Networks, *, rank: int, conv_rank: int | None
                 layers[name] = _low_rank(difference, _Cut(rank=(conv_rank or rank) if wide else rank))
     if not layers:
         raise SettingError("the checkpoints do not differ in any layer that a LoRA can sit on; give two different ones")
-    network = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(float(rank))}
-    metadata = LoraFile.of({}, {}, network, two_encoders=two).metadata
+    facts = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(float(rank))}
+    metadata = LoraFile.of({}, {}, facts, two_encoders=two).metadata
     return LoraFile(layers=layers, metadata=metadata, name="extracted LoRA")
 
 
@@ -172,13 +172,17 @@ def _weights(file: LoraFile, weight: float | Mapping[str, float]) -> dict[str, f
     if not isinstance(weight, Mapping):
         return dict.fromkeys(file.layers, weight)
     found: dict[str, float] = dict.fromkeys(file.layers, 1.0)
-    for block, strength in reversed(weight.items()):  # the first that fits is written last
+    for block, strength in reversed(list(weight.items())):  # the first that fits is written last
         try:
             fits = [name for name in file.layers if re.search(_BLOCKS.get(block, block), name)]
         except re.error as error:
-            raise SettingError(f"a block's weight needs {', '.join(_BLOCKS)} or a regular expression, {block!r} is none ({error})") from error
+            raise SettingError(
+                f"a block's weight needs {', '.join(_BLOCKS)} or a regular expression, {block!r} is none ({error})"
+            ) from error
         if not fits:
-            raise SettingError(f"a weight must fit a module, {block!r} fits none of {file.name}; use {', '.join(_BLOCKS)}, or part of a name")
+            raise SettingError(
+                f"a weight must fit a module, {block!r} fits none of {file.name}; use {', '.join(_BLOCKS)}, or part of a name"
+            )
         found |= dict.fromkeys(fits, strength)
     return found
 
@@ -211,7 +215,9 @@ def _difference(name: str, update: Update, base: Networks | None) -> Tensor:
         raise UnusableFileError(f"a DoRA's change depends on the base's weights, the base has no {name}; give its {kind or 'own base'}")
     weight = _weight(module)
     if weight.numel() != torch.Size(update.shape).numel() or weight.shape[0] != update.shape[0]:
-        raise UnusableFileError(f"a DoRA must fit its base, {name} has shape {update.shape} and the base {tuple(weight.shape)}; give its own")
+        raise UnusableFileError(
+            f"a DoRA must fit its base, {name} has shape {update.shape} and the base {tuple(weight.shape)}; give its own"
+        )
     return update.change(weight)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -46,7 +47,7 @@ def describe(layers: Mapping[str, Update], metadata: Mapping[str, str]) -> dict[
     for name, size in sizes.items():
         blocks[block_of(name)] += size**2
     plain = [_direction(update) for update in layers.values()]
-    size = metadata.get("synthaug.size")
+    side = metadata.get("synthaug.size")
     return {
         "layers": len(layers),
         "networks": dict(Counter(network_of(name) or "unknown" for name in layers)),
@@ -61,7 +62,7 @@ def describe(layers: Mapping[str, Update], metadata: Mapping[str, str]) -> dict[
         "base": metadata.get("synthaug.base") or _said(metadata, "ss_sd_model_name"),
         "caption": metadata.get("synthaug.caption") or _said(metadata, "modelspec.trigger_phrase"),
         "trained words": _tags(metadata.get("ss_tag_frequency", "{}")),
-        "size": None if size is None else [int(side) for side in size.split("x")],
+        "size": None if side is None else [int(length) for length in side.split("x")],
         "photos seen": len(json.loads(metadata.get("synthaug.photos", "[]"))),
         "hash": metadata.get("sshs_model_hash", "")[:12],
     }
@@ -102,7 +103,7 @@ def size_of(update: Update) -> float:
     if isinstance(plain, LoraLayer):  # |up down|^2 is the product of the two small squares
         up, down = plain.up.double().flatten(1), plain.down.double().flatten(1)
         square = float(((up.T @ up) * (down @ down.T)).sum())
-        return abs(plain.alpha) / plain.rank * max(square, 0.0) ** 0.5
+        return abs(plain.alpha) / plain.rank * math.sqrt(max(square, 0.0))
     return float(plain.change(torch.zeros(plain.shape)).norm())
 
 

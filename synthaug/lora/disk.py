@@ -119,7 +119,9 @@ def _network(folder: Path, name: str | None = None) -> Content:
         raise UnusableFileError(f"PEFT's weights must have their settings beside them, there is no {config}; copy it too")
     settings = _json(config.read_bytes(), str(config))
     if settings.get("peft_type", "LORA") != "LORA":
-        raise UnusableFileError(f"of PEFT's kinds only LORA is read, {config} has {settings['peft_type']}; merge it into its base with PEFT")
+        raise UnusableFileError(
+            f"of PEFT's kinds only LORA is read, {config} has {settings['peft_type']}; merge it into its base with PEFT"
+        )
     mapping = settings.get("auto_mapping") or {}
     name = name or (folder.name if folder.name in _NETWORKS else _CLASSES.get(mapping.get("base_model_class", "")))
     if name is None:

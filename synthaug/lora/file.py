@@ -157,8 +157,7 @@ class LoraFile:
 
     @property
     def family(self) -> str | None:
-        """``sd1``, ``sd2`` or ``sdxl``, as the layers show or the metadata say; ``flux`` or ``sd3``, which are not drawn with
-        here; None if nothing tells."""
+        """``sd1``, ``sd2`` or ``sdxl``, as the layers show or the metadata say; ``flux``, ``sd3`` for strangers; None if neither tells."""
         return family_of(self.layers, self.metadata)
 
     @property

@@ -115,7 +115,9 @@ def with_peft_alphas(groups: Groups, configs: Mapping[str, Mapping[str, Any]]) -
         try:
             alpha = _peft_alpha(name, config, rank)
         except (TypeError, ValueError, re.error) as error:
-            raise UnusableFileError(f"PEFT's settings must give a number as alpha, those for {name} do not ({error}); get them again") from error
+            raise UnusableFileError(
+                f"PEFT's settings must give a number as alpha, those for {name} do not ({error}); get them again"
+            ) from error
         parts["alpha"] = torch.tensor(alpha * rank**0.5 if config.get("use_rslora") else alpha)
     return groups
 

@@ -170,7 +170,7 @@ def test_extracting_takes_every_network_and_a_rank_for_convolutions(tiny_base):
     with torch.no_grad():
         for network in tuned.values():
             for weight in network.parameters():
-                weight += 0.1 * torch.randn_like(weight)
+                weight.add_(torch.randn_like(weight), alpha=0.1)
 
     file = extract(base, tuned, rank=3, conv_rank=2)
 

@@ -239,7 +239,7 @@ def test_an_earlier_loras_network_is_not_left_in_a_folder(tiny_networks, tmp_pat
     file.write(tmp_path, layout="peft")
     unet_only = LoraFile(layers={name: layer for name, layer in file.layers.items() if "_te_" not in name}, metadata={})
 
-    with pytest.raises(OutputError, match="must not mix with an earlier one, .* has a text_encoder that this one lacks"):
+    with pytest.raises(OutputError, match=r"must not mix with an earlier one, .* has a text_encoder that this one lacks"):
         unet_only.write(tmp_path, layout="peft")
 
 
