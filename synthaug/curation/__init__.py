@@ -1,6 +1,7 @@
 """Screening: scores against the photos, verdicts with reasons, a sheet to look at."""
 
 from synthaug.curation.features import Features, describe
+from synthaug.curation.likeness import PhotoLikeness
 from synthaug.curation.near_copies import copy_distances, thumbnails
 from synthaug.curation.report import SetReport, report
 from synthaug.curation.run import curate, reference_of, screen
@@ -12,6 +13,7 @@ __all__ = [
     "Entry",
     "Features",
     "Limits",
+    "PhotoLikeness",
     "Reference",
     "Scores",
     "SetReport",

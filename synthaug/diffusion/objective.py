@@ -13,6 +13,7 @@ debiased weight: Yu et al. 2023, https://arxiv.org/abs/2310.08442
 offset noise:    Guttenberg 2023, https://www.crosslabs.org/blog/diffusion-with-offset-noise
 multires noise:  Whitaker 2023, https://wandb.ai/johnowhitaker/multires_noise/reports/Multi-Resolution-Noise-for-Diffusion-Model-Training--VmlldzozNjYyOTU2
 perturbed input: Ning et al. 2023, https://arxiv.org/abs/2301.11706
+pseudo-Huber:    Song & Dhariwal 2023, https://arxiv.org/abs/2310.14189
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ __all__ = [
     "noised",
     "offset_noise",
     "perturbed",
+    "pseudo_huber",
     "target_of",
     "v_target",
     "weighted_mean",
@@ -58,25 +60,28 @@ def target_of(kind: Target, x: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor
 
 
 def min_snr_weight(snr: Tensor, kind: Target, *, gamma: float = 5.0) -> Tensor:
-    """Weight per sample, (B,), that stops low-noise steps from ruling the loss.
+    """Weight per sample, (B,), that stops low-noise steps from ruling the loss; a step of noise alone has SNR 0 and its limit.
 
     Example:
-        >>> min_snr_weight(torch.tensor([0.5, 10.0]), "epsilon", gamma=5.0)
-        tensor([1.0000, 0.5000])
+        >>> min_snr_weight(torch.tensor([0.0, 0.5, 10.0]), "epsilon", gamma=5.0)
+        tensor([1.0000, 1.0000, 0.5000])
     """
     clipped = snr.clamp(max=gamma)
-    return {"sample": clipped, "epsilon": clipped / snr, "v_prediction": clipped / (snr + 1)}[kind]
+    return {"sample": clipped, "epsilon": (gamma / snr).clamp(max=1), "v_prediction": clipped / (snr + 1)}[kind]
 
 
 def debiased_weight(snr: Tensor, kind: Target, *, largest: float = 1000.0) -> Tensor:
-    """Weight per sample, (B,), 1 / sqrt(SNR) on errors of epsilon and the same in other terms; SNR is cut at ``largest``.
+    """Weight per sample, (B,), 1 / sqrt(SNR) on errors of epsilon and the same in other terms.
+
+    SNR is cut at ``largest``. On epsilon the weight grows without end towards noise alone, so there SNR is cut at
+    1 / ``largest`` too, below every step of a schedule that keeps some signal.
 
     Example:
         >>> debiased_weight(torch.tensor([0.25, 4.0]), "epsilon")
         tensor([2.0000, 0.5000])
     """
     cut = snr.clamp(max=largest)
-    weight: Tensor = {"epsilon": cut.rsqrt(), "v_prediction": cut.sqrt() / (cut + 1), "sample": cut.sqrt()}[kind]
+    weight: Tensor = {"epsilon": cut.clamp(min=1 / largest).rsqrt(), "v_prediction": cut.sqrt() / (cut + 1), "sample": cut.sqrt()}[kind]
     return weight
 
 
@@ -102,6 +107,16 @@ def perturbed(eps: Tensor, strength: float, generator: torch.Generator | None = 
     if strength == 0:
         return eps
     return eps + strength * torch.randn(eps.shape, generator=generator, dtype=eps.dtype).to(eps.device)
+
+
+def pseudo_huber(difference: Tensor, c: float) -> Tensor:
+    """2 c (sqrt(d**2 + c**2) - c): the square of small differences, 2 c times the size of large ones; c = 0 is the square itself.
+
+    Example:
+        >>> pseudo_huber(torch.tensor([0.0, 10.0]), 0.1)
+        tensor([0.0000, 1.9801])
+    """
+    return difference.square() if c == 0 else 2 * c * difference.square() / ((difference.square() + c**2).sqrt() + c)
 
 
 def weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from synthaug.errors import SettingError, UnusableFileError, choose
 from synthaug.lora.updates import Decomposed, Update
 
-__all__ = ["PRESETS", "LoraLayer", "fuse", "put_on", "target_paths", "trained_layers", "unfuse"]
+__all__ = ["PRESETS", "LoraLayer", "fuse", "is_wide", "put_on", "target_paths", "trained_layers", "unfuse"]
 
 _ATTENTION = r"attn[12]\.to_(q|k|v|out\.0)$|self_attn\.(q|k|v|out)_proj$"
 _TRANSFORMER = _ATTENTION + r"|ff\.net\.(0\.proj|2)$|attentions\.\d+\.proj_(in|out)$|mlp\.fc[12]$"
@@ -103,6 +104,7 @@ def put_on(  # noqa: PLR0913  # what a LoRA can be, each documented below
     conv_alpha: float | None = None,
     dora: bool = False,
     start: Mapping[str, LoraLayer] | None = None,
+    sizes: Mapping[str, tuple[int, float]] | None = None,
 ) -> list[nn.Parameter]:
     """Put trainable low-rank layers on a frozen network; its output is unchanged at first, unless there is a start.
 
@@ -116,6 +118,7 @@ def put_on(  # noqa: PLR0913  # what a LoRA can be, each documented below
         conv_alpha: Their alpha; ``alpha`` when left out.
         dora: Train a length for every output too.
         start: Layers to go on from, by module path; they decide targets, ranks and alphas.
+        sizes: Rank and alpha of every layer by module path; they decide where ``start`` does not.
 
     Returns:
         The new parameters, the only ones that need gradients, in fp32.
@@ -127,14 +130,18 @@ def put_on(  # noqa: PLR0913  # what a LoRA can be, each documented below
     """
     if rank < 1:
         raise SettingError(f"the rank of a LoRA must be at least 1, got {rank}; 4 to 64 are usual")
-    paths = target_paths(model, targets) if start is None else list(start)
-    wide = [path for path in paths if isinstance(found := model.get_submodule(path), nn.Conv2d) and max(found.kernel_size) > 1]
-    ranks = dict.fromkeys(wide, conv_rank or rank) if start is None else {path: layer.rank for path, layer in start.items()}
-    alphas = dict.fromkeys(wide, conv_alpha or alpha) if start is None else {path: layer.alpha for path, layer in start.items()}
+    if start is not None:
+        sizes = {path: (layer.rank, layer.alpha) for path, layer in start.items()}
+    elif sizes is None:
+        sizes = dict.fromkeys(target_paths(model, targets), (rank, alpha))
+        sizes |= {path: (conv_rank or rank, conv_alpha or alpha) for path in sizes if is_wide(model.get_submodule(path))}
     model.requires_grad_(requires_grad=False)
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=paths, lora_dropout=dropout, use_dora=dora, rank_pattern=ranks, alpha_pattern=alphas
-    )
+    usual_rank, usual_alpha = (Counter(column).most_common(1)[0][0] for column in zip(*sizes.values(), strict=True))
+    config = LoraConfig(  # peft tries every pattern on every module, so only what is unusual is one
+        r=usual_rank, lora_alpha=usual_alpha, target_modules=list(sizes), lora_dropout=dropout, use_dora=dora,
+        rank_pattern={path: own for path, (own, _) in sizes.items() if own != usual_rank},
+        alpha_pattern={path: own for path, (_, own) in sizes.items() if own != usual_alpha},
+    )  # fmt: skip
     inject_adapter_in_model(config, model)
     for path, layer in (start or {}).items():
         module = model.get_submodule(path)
@@ -146,6 +153,11 @@ def put_on(  # noqa: PLR0913  # what a LoRA can be, each documented below
         weight.data = weight.data.float()
         weight.requires_grad_()
     return trained
+
+
+def is_wide(module: nn.Module) -> bool:
+    """Whether it is a convolution larger than 1 x 1, which has a rank of its own."""
+    return isinstance(module, nn.Conv2d) and max(module.kernel_size) > 1
 
 
 def trained_layers(model: nn.Module) -> dict[str, Update]:

@@ -38,13 +38,16 @@ _BY_NAME = {
 }
 
 
-def choose_precision(name: PrecisionName, device: torch.device | str, *, capability: tuple[int, int] | None = None) -> Precision:
+def choose_precision(
+    name: PrecisionName, device: torch.device | str, *, capability: tuple[int, int] | None = None, card: str | None = None
+) -> Precision:
     """Pick the precision for a device.
 
     Args:
         name: ``"auto"`` looks at the card; ``"fp32"``, ``"fp16"`` and ``"bf16"`` are taken at their word.
         device: Where the networks will run.
         capability: CUDA compute capability; asked of the card when left out.
+        card: The card's name, which tells the GTX 16 family from other Turing cards; asked of the card when both are left out.
 
     Returns:
         fp32 on a CPU; bf16 from Ampere (8.0) on; fp16 on Volta and Turing (7.0, 7.5 with tensor cores);
@@ -66,16 +69,14 @@ def choose_precision(name: PrecisionName, device: torch.device | str, *, capabil
     major, minor = capability or torch.cuda.get_device_capability(device)
     if major >= 8:
         return _BY_NAME["bf16"]
-    if major == 7 and not _is_gtx16(device, (major, minor), asked=capability is None):
+    called = torch.cuda.get_device_name(device) if capability is None and card is None else card or ""
+    if major == 7 and not _is_gtx16(called, (major, minor)):
         return _BY_NAME["fp16"]
     return Precision(storage=torch.float16, autocast=torch.float32)
 
 
-def _is_gtx16(device: torch.device | str, capability: tuple[int, int], *, asked: bool) -> bool:
-    if capability != (7, 5) or not asked:
-        return False
-    name = torch.cuda.get_device_name(device)
-    return any(mark in name for mark in ("GTX 16", "T500", "T550", "T600", "MX450", "MX550"))
+def _is_gtx16(card: str, capability: tuple[int, int]) -> bool:
+    return capability == (7, 5) and any(mark in card for mark in ("GTX 16", "T500", "T550", "T600", "MX450", "MX550"))
 
 
 @torch.no_grad()

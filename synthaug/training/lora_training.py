@@ -3,78 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers import UNet2DConditionModel
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
-from transformers import CLIPTextModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from typing_extensions import override
 
-from synthaug.diffusion.objective import Target, noised, target_of, weighted_mean
-from synthaug.diffusion.schedule import NoiseSchedule
-from synthaug.errors import NumericsError, SettingError, require
+from synthaug.diffusion.objective import Target, target_of, weighted_mean
+from synthaug.errors import SettingError, require
 from synthaug.lora.file import LoraFile
-from synthaug.lora.layers import LoraLayer, put_on, trained_layers
+from synthaug.lora.layers import trained_layers
 from synthaug.lora.naming import NetworkKind
 from synthaug.lora.updates import Update
-from synthaug.models.load import Part, load_base
 from synthaug.seeds import seed_for
+from synthaug.training.average import HasModes, WeightAverage, shown
+from synthaug.training.conditions import Conditions
+from synthaug.training.endurance import Endurance, Task
+from synthaug.training.frozen import Prediction, load_frozen, store_as, without_lora
+from synthaug.training.gradient import carried
 from synthaug.training.loss import Loss
-from synthaug.training.rate import Rate
+from synthaug.training.precision import computed_in, gradient_scale
+from synthaug.training.putting_on import put_lora_on
+from synthaug.training.rate import Rate, adamw, groups
+from synthaug.training.repairs import Repair
+from synthaug.training.rows import Batch, Rows, Share
+from synthaug.training.shape import LoraShape, PartShape
 
-__all__ = ["Batch", "LoraShape", "LoraTraining"]
-
-Batch = dict[str, Tensor]
+__all__ = ["Batch", "LoraShape", "LoraTraining", "PartShape"]
 
 VALIDATION_DRAWS = 8
 """How often each photo that was kept back is noised."""
-
-
-def adamw(params: Iterable[Any]) -> Optimizer:
-    """The usual optimiser."""
-    return AdamW(params, weight_decay=0.01)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoraShape:
-    """Size and place of the low-rank layers."""
-
-    rank: int = 16
-    """Rank of every layer; 4 to 32 for twenty photos."""
-
-    alpha: float = 16.0
-    """Scale times rank; equal to the rank it leaves the learning rate as it is."""
-
-    targets: str = "transformer"
-    """``attention``, ``transformer`` (attention and feed-forward), ``everything``, or a regular expression."""
-
-    dropout: float = 0.0
-    """Share of each layer's inputs dropped in training."""
-
-    conv_rank: int | None = None
-    """Rank on convolutions larger than 1 x 1, where ``targets`` picks some; ``rank`` when left out."""
-
-    conv_alpha: float | None = None
-    """Their alpha; ``alpha`` when left out."""
-
-    dora: bool = False
-    """Train a length for every output too (DoRA); slower, and kohya's own scripts cannot read it."""
-
-    def __post_init__(self) -> None:
-        require({
-            "rank must be at least 1; 4 to 32 are usual": (self.rank >= 1, self.rank),
-            "alpha must be above 0; equal to the rank is usual": (0 < self.alpha < math.inf, self.alpha),
-            "conv_rank must be at least 1": (self.conv_rank is None or self.conv_rank >= 1, self.conv_rank),
-            "conv_alpha must be above 0": (self.conv_alpha is None or 0 < self.conv_alpha < math.inf, self.conv_alpha),
-            "dropout must be from 0 to below 1": (0 <= self.dropout < 1, self.dropout),
-        })  # fmt: skip
 
 
 class LoraTraining(LightningModule):
@@ -82,28 +47,36 @@ class LoraTraining(LightningModule):
 
     Batches are dicts: ``mean`` and ``std`` (B, C, h, w), the encoder's posterior, already scaled;
     ``states`` (B, 77 n, width), text states; ``tokens`` (B, 77 n), used when the text encoder is trained;
-    ``weight`` (B, 1, h, w), how much each place counts, if there are masks.
+    ``weight`` (B, 1, h, w), how much each place counts, if there are masks; ``regular`` (B,) bool, True for regularisation
+    images, if there are any. Stable Diffusion XL wants ``pooled`` (B, P) and ``time_ids`` (B, 6) too, or ``tokens_2``;
+    a base that inpaints wants ``inpaint`` (B, 1 + C, h, w), the mask and the masked photo's latents.
     What step k draws at random depends on the seed and k alone, so a resumed run is the same run, and several
     processes train as one would with all of their batches.
 
+    Where memory runs out, a batch is computed in smaller parts to the same result; where half precision does not hold an
+    answer, its module is computed in fp32. Both are said once, and kept in ``repairs``.
+
     Args:
-        base: ``pocket``, a diffusers folder or a hub id.
+        base: ``pocket``, a diffusers folder, a hub id or one ``.safetensors`` file.
         shape: Rank, alpha and place of the layers.
         start: LoRA file to go on from, in any naming; its layers, ranks and alphas are taken instead of ``shape``.
         learning_rate: Step size for the UNet's layers, whatever the optimiser's own ``lr`` says.
-        text_learning_rate: The same for the text encoder's layers; 0 leaves the text encoder out.
+        text_learning_rate: The same for the layers of the text encoder, or of both; 0 leaves text encoders out.
         up_ratio: Step size of the layers' second matrices over that of the first (LoRA+); 1 is plain LoRA, 16 is usual.
         optimizer: Any torch optimiser by its class path.
         rate: How the step sizes go over the run.
         loss: Which noise, which steps, how much each counts.
+        prediction: What the base predicts; left out, it is asked, and given, it must agree.
+        ema: Decay of a running average of the weights that is measured and written instead of them; 0 is none, 0.99 is usual.
         gradient_checkpointing: Compute activations again in the backward pass, for little memory.
         seed: Seed of noise and time steps.
 
     Raises:
-        UnusableFileError: In ``configure_model``, if the file to go on from does not fit.
-        SettingError: If a number is outside its range; in ``configure_model``, if the base's schedule or the
-            targets cannot be used.
-        NumericsError: In a step, if the loss is NaN.
+        UnusableFileError: In ``configure_model``, if the base or the file to go on from cannot be used.
+        SettingError: If a number is outside its range; in ``configure_model``, if the base's schedule or prediction, the
+            targets or the trainer's precision cannot be used; in a step, if the batch lacks something, or if one photo
+            by itself takes more memory than there is.
+        NumericsError: In a step, if the loss is NaN and fp32 does not help.
 
     Example:
         >>> LoraTraining(shape=LoraShape(rank=4)).shape.rank
@@ -125,6 +98,8 @@ class LoraTraining(LightningModule):
         optimizer: OptimizerCallable = adamw,
         rate: Rate = Rate(),
         loss: Loss = Loss(),
+        prediction: Prediction | None = None,
+        ema: float = 0.0,
         gradient_checkpointing: bool = False,
         seed: int = 0,
     ) -> None:
@@ -133,133 +108,194 @@ class LoraTraining(LightningModule):
             "learning_rate must be above 0; 1e-3 to 1e-4 are usual": (0 < learning_rate < math.inf, learning_rate),
             "text_learning_rate must be 0 or above; 0 trains none": (0 <= text_learning_rate < math.inf, text_learning_rate),
             "up_ratio must be above 0; 1 is plain LoRA": (0 < up_ratio < math.inf, up_ratio),
+            "ema must be from 0 to below 1; 0 is none, 0.99 is usual": (0 <= ema < 1, ema),
         })  # fmt: skip
         self.base, self.shape, self.seed = base, shape, seed
         self.learning_rate, self.text_learning_rate = learning_rate, text_learning_rate
         self.start, self.up_ratio, self.optimizer, self.rate, self.loss = start, up_ratio, optimizer, rate, loss
-        self.gradient_checkpointing = gradient_checkpointing
+        self.prediction, self.gradient_checkpointing = prediction, gradient_checkpointing
         self.base_hash = ""
         self.kind: Target = "epsilon"
+        self.family: Literal["sd1", "sd2", "sdxl"] = "sd1"
+        self.endurance = Endurance()
+        self.average = WeightAverage(ema) if ema else None
+        self.trained: dict[str, nn.Parameter] = {}
+        """The weights that are trained, by name."""
         self.unet: UNet2DConditionModel | None = None
         self.text_encoder: CLIPTextModel | None = None
+        self.text_encoder_2: CLIPTextModelWithProjection | None = None
         self.strict_loading = False
+
+    @property
+    def micro_batches(self) -> int:
+        """Parts that a batch is computed in; the result is the same."""
+        return self.endurance.micro_batches
+
+    @micro_batches.setter
+    def micro_batches(self, count: int) -> None:
+        self.endurance.micro_batches = count
+
+    @property
+    def repairs(self) -> list[Repair]:
+        """What went wrong and was put right, in order."""
+        return self.endurance.repairs
+
+    @property
+    def networks(self) -> dict[NetworkKind, nn.Module]:
+        """The networks that layers are on."""
+        every: dict[NetworkKind, nn.Module | None] = {
+            "unet": self.unet, "text_encoder": self.text_encoder, "text_encoder_2": self.text_encoder_2
+        }  # fmt: skip
+        return {kind: network for kind, network in every.items() if network is not None}
 
     @override
     def configure_model(self) -> None:
         """Load the base and put the layers on, once."""
         if self.unet is not None:
             return
-        with_text = self.text_learning_rate > 0
-        parts: tuple[Part, ...] = ("unet", "text") if with_text else ("unet",)
-        base = load_base(self.base, parts=parts)
-        assert base.unet is not None
-        self.base_hash, self.kind = base.fingerprint, cast("Target", base.prediction_type)
-        schedule = base.schedule
-        if schedule["beta_schedule"] != "scaled_linear":
-            raise SettingError(f"the base's noise schedule must be 'scaled_linear', {self.base} has {schedule['beta_schedule']!r}")
-        scales = NoiseSchedule(
-            steps=schedule["num_train_timesteps"],
-            beta_start=schedule["beta_start"],
-            beta_end=schedule["beta_end"],
-            last=0.0 if schedule.get("rescale_betas_zero_snr") else None,
-        ).scales()
-        for name, values in zip(("alpha", "sigma"), scales, strict=True):
+        computed = None if self._trainer is None else computed_in(str(self.trainer.precision))
+        frozen = load_frozen(self.base, with_text=self.text_learning_rate > 0, prediction=self.prediction)
+        self.base_hash, self.kind, self.family, self._pixels = frozen.fingerprint, frozen.kind, frozen.family, frozen.pixels
+        for name, values in (("alpha", frozen.alpha), ("sigma", frozen.sigma)):
             self.register_buffer(name, values.to(self.device), persistent=False)
-        self.unet = base.unet.to(self.device, memory_format=torch.channels_last)
-        self._put_on(self.unet, "unet")
+        self.unet = frozen.unet.to(self.device, memory_format=torch.channels_last)
+        for name, encoder in zip(("text_encoder", "text_encoder_2"), frozen.encoders, strict=False):
+            setattr(self, name, encoder.to(self.device))
+        self._conditions = Conditions(family=frozen.family, inpaints=frozen.inpaints, encoders=frozen.encoders)
+        start = None if self.start is None else LoraFile.read(self.start)
+        if start is not None:
+            start.check_base(self.base, self.base_hash)
+        self.trained = put_lora_on(self.networks, self.shape, start)
         if self.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        if with_text and base.text_encoder is not None:
-            self.text_encoder = base.text_encoder.to(self.device)
-            self._put_on(self.text_encoder, "text_encoder")
-
-    def _put_on(self, network: nn.Module, kind: NetworkKind) -> None:
-        """Layers of the wanted shape, or those of the file to go on from."""
-        found: dict[str, LoraLayer] | None = None
-        if self.start is not None:
-            file = LoraFile.read(self.start)
-            file.check_base(self.base, self.base_hash)
-            if self.text_learning_rate == 0 and any(name.startswith("lora_te") for name in file.layers):
-                raise SettingError(
-                    f"what is not trained on would be lost, {self.start} has layers on the text encoder; give --model.text_learning_rate"
-                )
-            found = file.layers_on(network, kind)
-        put_on(network, start=found, **asdict(self.shape))
+        if computed is not None and not self.shape.dora:  # DoRA measures the frozen weights, in fp32
+            for network in self.networks.values():
+                store_as(network, computed)
 
     @override
-    def forward(self, z: Tensor, t: Tensor, text: Tensor) -> Tensor:
+    def forward(self, z: Tensor, t: Tensor, text: Tensor, added: dict[str, Tensor] | None = None) -> Tensor:
         """The network's answer for noised latents (B, C, h, w) at steps (B,)."""
         assert self.unet is not None
-        answer: Tensor = self.unet(z, t, text, return_dict=False)[0]
+        answer: Tensor = self.unet(z, t, text, added_cond_kwargs=added, return_dict=False)[0]
         return answer
 
     @override
-    def training_step(self, batch: Batch) -> Tensor:
-        generator = torch.Generator().manual_seed(seed_for(self.seed, "noise", self.global_step))
-        mean, count = batch["mean"], len(batch["mean"])
-        world, rank = (1, 0) if self._trainer is None else (self.trainer.world_size, self.trainer.global_rank)
-        mine, like = slice(rank * count, (rank + 1) * count), mean.new_empty(world * count, *mean.shape[1:])
-        x = mean + batch["std"] * torch.randn(like.shape, generator=generator)[mine].to(mean)
-        t = self.loss.times(world * count, len(self.alpha), generator)[mine].to(x.device)
-        eps, added = (noise[mine] for noise in self.loss.noise(like, generator))
-        alpha, sigma = self.alpha[t], self.sigma[t]
+    def on_train_start(self) -> None:
+        for optimizer in self.trainer.optimizers:
+            if isinstance(optimizer, HasModes):
+                optimizer.train()
 
-        answer = self(noised(x, added, alpha, sigma), t, self._text(batch)).float()
-        error = (answer - target_of(self.kind, x, eps, alpha, sigma)).square()
-        loss = (weighted_mean(error, batch.get("weight")) * self.loss.weight((alpha / sigma) ** 2, self.kind)).mean()
-        if not torch.isfinite(loss):
-            raise NumericsError(
-                f"the loss must be a number, it is {loss.item()} at step {self.global_step}; use --trainer.precision 32-true, "
-                f"or a learning rate below {self.learning_rate:g}"
-            )
+    @override
+    def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
+        """The loss, with its gradient computed already; see :mod:`synthaug.training.gradient`."""
+        share, names = Share(), ("noise", self.global_step)
+        if self._trainer is not None:
+            share = Share(rank=self.trainer.global_rank, world=self.trainer.world_size)
+            if turn := batch_idx % self.trainer.accumulate_grad_batches:
+                names = (*names, turn)
+        generator = torch.Generator().manual_seed(seed_for(self.seed, *names))
+        rows = Rows.drawn(batch, self.loss, (self.alpha, self.sigma), generator, share)
+        task = self._task()
+        with self._seeded_dropout(seed_for(self.seed, "dropout", *names, share.rank)):
+            value, gradient = self.endurance.gradient(rows, task)
+        loss = carried(value, gradient, task.weights, task.scale)
         self.log("train/loss", loss)
         return loss
+
+    def _task(self) -> Task:
+        """What this step computes."""
+        scale, scaled = gradient_scale(self._trainer, self.device)
+        precision = "32-true" if self._trainer is None else self.trainer.precision
+        return Task(
+            losses=self._losses, networks=self.networks, weights=list(self.trained.values()), scale=scale, scaled=scaled,
+            step=self.global_step, learning_rate=self.learning_rate, pixels=self._pixels,
+            settings=f"precision {precision}, gradient checkpointing {'on' if self.gradient_checkpointing else 'off'}",
+        )  # fmt: skip
+
+    def _losses(self, rows: Rows) -> Tensor:
+        """The loss of each row, (B,)."""
+        target = self._target(rows)
+        answer = self(*self._conditions.inputs(rows)).float()
+        error = weighted_mean(self.loss.error(answer - target), rows.given.get("weight"))
+        return error * self.loss.weight(rows.snr, self.kind) * self.loss.share(rows.given.get("regular"))
+
+    def _target(self, rows: Rows) -> Tensor:
+        """What the network should answer, (B, C, h, w): for regularisation images perhaps what it answers without the LoRA."""
+        target = target_of(self.kind, rows.x, rows.eps, rows.alpha, rows.sigma)
+        regular = rows.given.get("regular")
+        if self.loss.prior == "base" and regular is not None and bool(regular.any()):
+            with torch.no_grad(), without_lora(self.networks.values()):
+                answer = self(*self._conditions.inputs(rows[regular])).float()
+            target = target.index_put((regular,), answer)
+        return target
+
+    @contextmanager
+    def _seeded_dropout(self, seed: int) -> Iterator[None]:
+        """Let layers drop the same inputs at the same step, in a resumed run and when a step is tried again."""
+        if self.shape.dropout == 0:
+            yield
+            return
+        with torch.random.fork_rng([self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
 
     @override
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Loss on photos that were kept back, always with the same noise at the same steps: a number that can be compared."""
-        losses = []
+        losses, x = [], batch["mean"].float()
         for draw in range(VALIDATION_DRAWS):
             generator = torch.Generator().manual_seed(seed_for(self.seed, "validation", batch_idx, draw))
-            x = batch["mean"]
             t = self.loss.times(len(x), len(self.alpha), generator).to(x.device)
             eps = torch.randn(x.shape, generator=generator).to(x)
-            alpha, sigma = self.alpha[t], self.sigma[t]
-            answer = self(noised(x, eps, alpha, sigma), t, self._text(batch)).float()
-            error = weighted_mean((answer - target_of(self.kind, x, eps, alpha, sigma)).square(), batch.get("weight"))
-            losses.append((error * self.loss.weight((alpha / sigma) ** 2, self.kind)).mean())
-        self.log("val/loss", torch.stack(losses).mean(), batch_size=len(batch["mean"]))
+            rows = Rows.of(batch, (x, t, eps, eps), self.alpha, self.sigma)
+            with self._shown():
+                losses += [self._losses(part) for part in rows.parts(self.micro_batches)]
+        self.log("val/loss", torch.cat(losses).mean(), batch_size=len(x))
 
-    def _text(self, batch: Batch) -> Tensor:
-        """Text states, from the encoder that is being trained or as they were cached."""
-        if self.text_encoder is None:
-            return batch["states"]
-        chunks = batch["tokens"].reshape(-1, 77)
-        states: Tensor = self.text_encoder(chunks)[0]
-        return states.reshape(len(batch["tokens"]), -1, states.shape[-1])
+    def _shown(self) -> AbstractContextManager[None]:
+        """The weights as they are measured and written."""
+        return shown(self.trained, self.average, () if self._trainer is None else self.trainer.optimizers)
 
     @override
     def configure_optimizers(self) -> Any:
-        groups = []
-        for network, rate in ((self.unet, self.learning_rate), (self.text_encoder, self.text_learning_rate)):
-            trained = [] if network is None else [(name, p) for name, p in network.named_parameters() if p.requires_grad]
-            for ratio in sorted({1.0, self.up_ratio}):
-                of = [p for name, p in trained if (self.up_ratio if "lora_B" in name else 1.0) == ratio]
-                groups += [{"params": of, "lr": rate * ratio}] if of else []
-        optimizer = self.optimizer(groups)
+        rates = {kind: self.learning_rate if kind == "unet" else self.text_learning_rate for kind in self.networks}
+        optimizer = self.optimizer(groups(self.networks, rates, up_ratio=self.up_ratio))
         total = int(self.trainer.estimated_stepping_batches)
         course = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: self.rate.factor(step, total))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": course, "interval": "step"}}
+
+    @override
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.average is not None:
+            self.average.follow(self.trained)
 
     @override
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # torch has two overloads, both pass here
         """Only what is trained; the base is loaded again from its own files."""
         return {key: value for key, value in super().state_dict(*args, **kwargs).items() if "lora_" in key}
 
-    def layers(self) -> dict[str, dict[str, Update]]:
-        """What has been learned so far, by network and module path."""
-        assert self.unet is not None
-        found: dict[str, dict[str, Update]] = {"unet": trained_layers(self.unet), "text_encoder": {}}
-        if self.text_encoder is not None:
-            found["text_encoder"] = trained_layers(self.text_encoder)
-        return found
+    @override
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["endurance"] = self.endurance.state()
+        if self.average is not None:
+            checkpoint["average"] = self.average.state()
+
+    @override
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on as before.
+
+        Raises:
+            SettingError: If the weights are to be averaged and were not.
+        """
+        self.endurance.restore(checkpoint["endurance"], self.networks)
+        if self.average is not None:
+            if "average" not in checkpoint:
+                raise SettingError(f"a run must be resumed as it was begun, ema was 0 and is {self.average.decay}; leave --model.ema out")
+            self.average.restore(checkpoint["average"])
+
+    def layers(self) -> dict[NetworkKind, dict[str, Update]]:
+        """What has been learned so far, by network and module path; empty for text encoders that are not trained."""
+        with self._shown():
+            found = {kind: trained_layers(network) for kind, network in self.networks.items()}
+        return {kind: found.get(kind, {}) for kind in get_args(NetworkKind)}

@@ -1,14 +1,42 @@
-"""How the learning rate goes over a run."""
+"""Learning rates: which weights have which, and how they go over a run."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from torch import nn
+from torch.optim import AdamW, Optimizer
 
 from synthaug.errors import require
 
-__all__ = ["Rate"]
+__all__ = ["Rate", "adamw", "groups"]
+
+
+def adamw(params: Iterable[Any]) -> Optimizer:
+    """The usual optimiser."""
+    return AdamW(params, weight_decay=0.01)
+
+
+def groups(networks: Mapping[str, nn.Module], rates: Mapping[str, float], *, up_ratio: float) -> list[dict[str, Any]]:
+    """Parameter groups for an optimiser: each network's weights at its rate, the layers' second matrices at a multiple of it.
+
+    Args:
+        networks: What is trained, by name.
+        rates: Step sizes, by the same names.
+        up_ratio: Step size of the second matrices over that of the first.
+
+    LoRA+: Hayou et al. 2024, https://arxiv.org/abs/2402.12354.
+    """
+    found: list[dict[str, Any]] = []
+    for kind, network in networks.items():
+        trained = [(name, weight) for name, weight in network.named_parameters() if weight.requires_grad]
+        for ratio in sorted({1.0, up_ratio}):
+            of = [weight for name, weight in trained if (up_ratio if "lora_B" in name else 1.0) == ratio]
+            found += [{"params": of, "lr": rates[kind] * ratio}] if of else []
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)

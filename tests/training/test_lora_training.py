@@ -25,7 +25,12 @@ def trained(base: Path, folder: Path, *, steps: int = 2, **settings) -> LoraTrai
 def batch_of(module: LoraTraining, count: int = 3) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     draw = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731  # three calls below read better so
-    return {"mean": draw(count, 4, 4, 4), "std": torch.zeros(count, 4, 4, 4), "states": draw(count, 77, 16), "tokens": torch.zeros(0)}
+    return {
+        "mean": draw(count, 4, 4, 4),
+        "std": torch.zeros(count, 4, 4, 4),
+        "states": draw(count, 77, 16),
+        "tokens": torch.zeros(count, 77),
+    }
 
 
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode")
@@ -65,7 +70,7 @@ def test_the_loss_is_the_min_snr_weighted_error_of_the_noise(tiny_base, monkeypa
 
     def answer(z, t, text):
         seen.update(z=z, t=t)
-        return torch.zeros_like(z)
+        return 0 * next(iter(module.trained.values())).sum() + torch.zeros_like(z)
 
     monkeypatch.setattr(module, "forward", answer)
     monkeypatch.setattr(module, "log", lambda *_: None)
@@ -83,7 +88,7 @@ def test_the_loss_is_the_min_snr_weighted_error_of_the_noise(tiny_base, monkeypa
 def test_a_loss_that_is_not_a_number_stops_with_a_way_out(tiny_base, monkeypatch):
     module = LoraTraining(str(tiny_base), learning_rate=0.5)
     module.configure_model()
-    monkeypatch.setattr(module, "forward", lambda z, *_: torch.full_like(z, torch.nan))
+    monkeypatch.setattr(module, "forward", lambda z, *_: next(iter(module.trained.values())).sum() + torch.full_like(z, torch.nan))
 
     with pytest.raises(NumericsError, match=r"it is nan at step 0; use --trainer.precision 32-true, or a learning rate below 0.5"):
         module.training_step(batch_of(module))

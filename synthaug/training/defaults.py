@@ -1,0 +1,169 @@
+"""Settings for those who give none: from the card, the base, and the number of photos.
+
+Memory of a run, in MiB: the frozen weights, 16 bytes for every weight of the LoRA (itself, its gradient, two moments), what the
+backward pass needs of each picture, and what the driver keeps. The counts below are those of
+:func:`synthaug.training.estimate.cost_of` on each family; they leave out what torch loses to fragments, so a tenth is kept free.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from synthaug.models.numerics import choose_precision
+
+__all__ = ["FAMILIES", "Card", "Choice", "Family", "choose_defaults", "count_photos", "memory_of"]
+
+MIB = 2**20
+DRIVER = 600
+"""MiB that CUDA and cuDNN keep for themselves."""
+
+LORA = 20e6
+"""Weights of a LoRA that is on the large side: rank 16 on SDXL, twice as many as on SD 1.x."""
+
+SMALL = 256
+"""Bases for pictures smaller than this are toys and learn fast."""
+
+VIEWS_OF_EACH = 80
+"""How often a photo is shown: within the 50 to 100 times that people report for twenty to fifty photos."""
+
+VIEWS_OF_EACH_SMALL = 140
+"""The same on small bases, as recipes/iriko.yaml has it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What computes."""
+
+    name: str
+    """As its maker calls it; ``CPU`` without a card."""
+
+    memory: int
+    """MiB."""
+
+    capability: tuple[int, int] | None = None
+    """CUDA compute capability; None without a card."""
+
+    @classmethod
+    def here(cls, accelerator: str = "auto") -> Card:
+        """The card of this machine that the trainer would take."""
+        if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+            facts = torch.cuda.get_device_properties(0)
+            return cls(name=facts.name, memory=facts.total_memory // MIB, capability=(facts.major, facts.minor))
+        pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+        return cls(name="CPU", memory=pages // MIB)
+
+    @property
+    def precision(self) -> str:
+        """Lightning's name for what suits it; a CPU that multiplies bf16 in hardware is used so."""
+        if self.capability is None:
+            return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+        autocast = choose_precision("auto", "cuda", capability=self.capability, card=self.name).autocast
+        return {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}.get(autocast, "32-true") if autocast else "32-true"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A kind of base, at the size it was made for."""
+
+    title: str
+    weights: float
+    """Values in the UNet."""
+
+    activations: float
+    """Values that the backward pass needs of one picture, for each place of the latents."""
+
+    checkpointed: float
+    """Share of them that stays with gradient checkpointing."""
+
+
+FAMILIES: dict[str, Family] = {
+    "sd1": Family(title="Stable Diffusion 1.x", weights=859.5e6, activations=160e3, checkpointed=0.24),
+    "sd2": Family(title="Stable Diffusion 2.x", weights=865.9e6, activations=162e3, checkpointed=0.24),
+    "sdxl": Family(title="Stable Diffusion XL", weights=2567.5e6, activations=295e3, checkpointed=0.16),
+}
+"""Name, as :class:`synthaug.models.Base` has it -> what it takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What was chosen; the user's own settings stand above each."""
+
+    steps: int
+    batch_size: int
+    precision: str
+    gradient_checkpointing: bool
+    learning_rate: float
+    memory: int | None
+    """Estimated MiB; None for small bases, where it does not matter."""
+
+    fits: bool
+    """Whether the estimate is below what the card has."""
+
+
+def memory_of(family: Family, size: tuple[int, int], *, batch_size: int, precision: str, checkpointing: bool) -> int:
+    """Estimated MiB that a run takes on a card.
+
+    Example:
+        >>> memory_of(FAMILIES["sd1"], (512, 512), batch_size=1, precision="bf16-mixed", checkpointing=True)
+        3300
+    """
+    stored, computed = (4, 4) if precision == "32-true" else (2, 2 if checkpointing else 3)  # norms keep fp32 values beside halves
+    values = family.activations * (size[0] // 8) * (size[1] // 8) * (family.checkpointed if checkpointing else 1.0)
+    return round((family.weights * stored + LORA * 16 + batch_size * values * computed) / MIB / 100) * 100 + DRIVER
+
+
+def choose_defaults(card: Card, *, family: str, native: int, size: tuple[int, int], photos: int) -> Choice:
+    """Pick settings that fit.
+
+    The larger batch goes before the faster step: of four, two and one picture a step, and without checkpointing before with it,
+    the first that leaves a tenth of the memory free. Cards before Volta compute in fp32 while it fits and store halves where not.
+
+    Args:
+        card: What computes.
+        family: ``sd1``, ``sd2`` or ``sdxl``.
+        native: Longer side of the pictures that the base was made for.
+        size: Height and width of the pictures to train on.
+        photos: How many there are.
+
+    Example:
+        >>> card = Card(name="NVIDIA GeForce RTX 3070", memory=8192, capability=(8, 6))
+        >>> choice = choose_defaults(card, family="sd1", native=512, size=(512, 512), photos=23)
+        >>> (choice.batch_size, choice.precision, choice.gradient_checkpointing, choice.steps)
+        (4, 'bf16-mixed', True, 450)
+    """
+    if native < SMALL:
+        steps = _rounded(VIEWS_OF_EACH_SMALL * photos / 8, 200, 2000)
+        return Choice(steps=steps, batch_size=8, precision=card.precision, gradient_checkpointing=False, learning_rate=1e-3,
+                      memory=None, fits=True)  # fmt: skip
+    precisions = [card.precision]
+    if card.precision == "32-true" and card.capability is not None and card.capability < (7, 0):
+        precisions.append("16-mixed")
+    every = [(precision, batch, again) for precision in precisions for batch in (4, 2, 1) for again in (False, True)]
+    needs = {one: memory_of(FAMILIES[family], size, batch_size=one[1], precision=one[0], checkpointing=one[2]) for one in every}
+    fitting = [one for one in every if needs[one] <= 0.9 * card.memory]
+    precision, batch, again = fitting[0] if fitting else min(every, key=lambda one: needs[one])
+    return Choice(
+        steps=_rounded(VIEWS_OF_EACH * photos / batch, 400, 4000), batch_size=batch, precision=precision, gradient_checkpointing=again,
+        learning_rate=round(1e-4 * batch**0.5, 6), memory=needs[precision, batch, again], fits=bool(fitting),
+    )  # fmt: skip
+
+
+def _rounded(steps: float, least: int, most: int) -> int:
+    return int(min(most, max(least, round(steps / 50) * 50)))
+
+
+def count_photos(place: Path, suffixes: Collection[str]) -> int:
+    """About how many photos there are: files are counted, not opened; folders of masks are left out.
+
+    Args:
+        place: A folder, or a file beside which the photos lie.
+        suffixes: How photos' names end, in lower case.
+    """
+    folder = place if place.is_dir() else place.parent
+    return sum(path.suffix.lower() in suffixes and path.parent.name not in ("mask", "masks") for path in folder.rglob("*"))
+

@@ -1,0 +1,31 @@
+"""When memory runs out in a step."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+__all__ = ["free_caches", "is_out_of_memory"]
+
+_MARKS = ("out of memory", "not enough memory", "can't allocate memory", "alloc_failed")
+"""What torch's allocators say on CUDA, Windows, Linux and Apple's cards, and cuBLAS, in lower case."""
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch failed for want of memory, on whatever device.
+
+    Example:
+        >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes."))
+        True
+        >>> is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        False
+    """
+    return isinstance(error, torch.OutOfMemoryError) or any(mark in str(error).lower() for mark in _MARKS)
+
+
+def free_caches() -> None:
+    """Give back what torch keeps for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
