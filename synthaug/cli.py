@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "curate": ("synthaug.curation.run:curate", "screen images: odd ones, blanks and near-copies are crossed out with a reason"),
     "shards": ("synthaug.datasets.run:shards", "write images as WebDataset shards"),
     "evaluate": ("synthaug.evaluation.run:evaluate", "measure what synthetic images do for a detector"),
-    "inspect": ("synthaug.lora.inspect:inspect", "say what is in a LoRA file"),
+    "inspect": ("synthaug.models.inspect:inspect", "say what is in a LoRA file"),
 }
 """Command -> "module:function" and a line of help."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,10 @@ from typing import Any
 from torch import Tensor
 
 from synthaug.errors import UnusableFileError
+from synthaug.lora.family import family_of
 from synthaug.lora.formats import grouped, with_peft_alphas
 from synthaug.lora.layers import LoraLayer
+from synthaug.lora.naming import numbered
 from synthaug.lora.updates import Decomposed, FullChange, HadamardLayer, KroneckerLayer, TuckerLayer, Update
 
 __all__ = ["read_updates"]
@@ -26,13 +27,16 @@ _STRANGE = {
 """A tensor of a kind that is not read -> the kind."""
 
 
-def read_updates(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path) -> dict[str, Update]:
+def read_updates(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> dict[str, Update]:  # fmt: skip
     """Updates by kohya name, every tensor of the file accounted for.
 
     Args:
         tensors: All of a file.
-        metadata: Of the file; diffusers keeps PEFT's settings there.
-        path: The file, for messages and for PEFT's settings beside it.
+        metadata: Of the file.
+        path: The file, for messages.
+        settings: PEFT's settings by network, where there are some.
 
     Raises:
         UnusableFileError: If the file holds no LoRA, an incomplete one, or one of a kind that is not read.
@@ -43,8 +47,11 @@ def read_updates(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], pat
             f"a LoRA file must hold keys such as X.lora_down.weight (kohya's naming, diffusers' or PEFT's), {path} has {len(tensors)} "
             f"tensors such as {example!r}; convert it, or check that it is a LoRA"
         )
-    groups = with_peft_alphas(grouped(tensors), _peft_settings(metadata, path))
-    return {name: _update(name, groups[name], path) for name in sorted(groups)}
+    groups = with_peft_alphas(grouped(tensors), settings or {})
+    updates = {name: _update(name, groups[name], path) for name in sorted(groups)}
+    if family_of(updates, metadata) == "sdxl":  # with its second text encoder left alone, the first one's names do not tell
+        return {numbered(name, two_encoders=True): update for name, update in updates.items()}
+    return updates
 
 
 def _update(name: str, parts: Mapping[str, Tensor], path: Path) -> Update:
@@ -64,7 +71,14 @@ def _update(name: str, parts: Mapping[str, Tensor], path: Path) -> Update:
         raise UnusableFileError(f"{path} is incomplete: {name} has no {wanted}{of}; get it again") from None
     if left := sorted(set(plain) - used):
         raise UnusableFileError(f"{path} has a tensor {left[0]} for {name} that no {kind} has; it may come from a newer tool")
-    return Decomposed(direction=update, magnitude=parts["dora_scale"]) if "dora_scale" in parts else update
+    return Decomposed(direction=update, magnitude=_lengths(parts["dora_scale"], update)) if "dora_scale" in parts else update
+
+
+def _lengths(scale: Tensor, update: Update) -> Tensor:
+    """A DoRA's lengths with as many axes as the weight, as kohya's tools want them; those of inputs stay as they are."""
+    if scale.ndim > 1 and scale.shape[0] == 1:
+        return scale
+    return scale.reshape(-1, *[1] * (len(update.shape) - 1))
 
 
 def _lora(parts: Mapping[str, Tensor], alpha: float | None) -> tuple[Update, set[str]]:
@@ -100,18 +114,3 @@ def _full(parts: Mapping[str, Tensor], _alpha: float | None) -> tuple[Update, se
 
 
 _BUILD = {"LoRA": _lora, "LoHa": _loha, "LoKr": _lokr, "full change": _full}
-
-
-def _peft_settings(metadata: Mapping[str, str], path: Path) -> dict[str, Any]:
-    """PEFT's settings by component: from diffusers' metadata, or from the file that PEFT writes beside its own."""
-    if "lora_adapter_metadata" in metadata:
-        found: dict[str, Any] = {}
-        for key, value in json.loads(metadata["lora_adapter_metadata"]).items():
-            component, _, setting = key.partition(".")
-            found.setdefault(component, {})[setting] = value
-        return found
-    beside = path.with_name("adapter_config.json")
-    if path.name == "adapter_model.safetensors" and beside.is_file():
-        settings = json.loads(beside.read_text(encoding="utf-8"))
-        return dict.fromkeys(("unet", "text_encoder", "text_encoder_2"), settings)
-    return {}

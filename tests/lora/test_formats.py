@@ -12,8 +12,9 @@ from safetensors.torch import load_file, save_file
 from synthaug.errors import UnusableFileError
 from synthaug.lora.codec import read_updates
 from synthaug.lora.file import LoraFile
-from synthaug.lora.formats import dotted_path, grouped
+from synthaug.lora.formats import grouped
 from synthaug.lora.layers import LoraLayer, fuse, target_paths
+from synthaug.lora.layouts import dotted_path
 from synthaug.lora.naming import kohya_name, modules_by_name
 from synthaug.lora.updates import Decomposed, HadamardLayer, KroneckerLayer, TuckerLayer
 from synthaug.models.load import load_base
@@ -179,7 +180,7 @@ def test_an_update_that_diffusers_cannot_name_is_refused(tmp_path):
     parts = {name: torch.randn(2, 2) for name in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")}
     file = LoraFile(layers={ATTENTION: HadamardLayer(parts=parts, alpha=1.0)}, metadata={})
 
-    with pytest.raises(UnusableFileError, match=r"diffusers' format holds plain LoRAs and DoRAs alone, .* has hada_w1_a"):
+    with pytest.raises(UnusableFileError, match=r"diffusers' layout holds plain LoRAs and DoRAs alone, .* has hada_w1_a"):
         file.write(tmp_path / "a.safetensors", layout="diffusers")
     assert not list(tmp_path.iterdir())
 
