@@ -133,8 +133,9 @@ def _pictures(data: PhotoData) -> dict[str, object]:
         folder["img_count"] += 1
         counts = tags.setdefault(photo.path.parent.name, Counter())
         counts.update(tag.strip().lower() for tag in photo.caption.split(",") if tag.strip())
-    buckets = {str(at): {"resolution": [width, height], "count": count} for at, ((height, width), count) in enumerate(facts.buckets)}
-    regular = {Path(data.regular).name if data.regular else "regular": {"n_repeats": 1, "img_count": facts.regular}} if facts.regular else {}
+    buckets = {str(at): {"resolution": [size[1], size[0]], "count": count} for at, (size, count) in enumerate(facts.buckets)}
+    others = Path(data.regular).name if data.regular else "regular"
+    regular = {others: {"n_repeats": 1, "img_count": facts.regular}} if facts.regular else {}
     return {
         "num_train_images": sum(repeats), "num_reg_images": facts.regular, "num_validation_images": facts.held_out,
         "validation_seed": data.seed if facts.held_out else None, "resolution": f"({data.size[1]}, {data.size[0]})",

@@ -21,9 +21,7 @@ from synthaug.training.progress import TIE, Progress
 __all__ = ["SaveLora", "lora_file"]
 
 
-def lora_file(
-    trainer: Trainer, module: LoraTraining, *, name: str, started: float, measured: tuple[int, float] | None = None
-) -> LoraFile:
+def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: float, measured: tuple[int, float] | None = None) -> LoraFile:
     """What has been learned so far, as a file that describes itself."""
     data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
     assert isinstance(data, PhotoData)
@@ -91,6 +89,11 @@ class SaveLora(Callback):
         """A run that had been stopped for getting worse is not trained on."""
         self._started = self._started or time.time()
         trainer.should_stop |= self.gave_up
+
+    @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Lightning measures when a stop is asked for: so the last step is measured too, wherever it falls."""
+        trainer.should_stop |= trainer.global_step >= trainer.max_steps > 0
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
