@@ -3,10 +3,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from fits import options
 
 from synthaug.cli import main
 from synthaug.errors import NumericsError
@@ -14,14 +14,6 @@ from synthaug.lora.file import LoraFile
 from synthaug.photos.folder import read_folder
 from synthaug.training import PhotoData, SaveLora
 from synthaug.training.run import fit
-
-
-def options(base: Path, folder: Path, out: Path, *more: str, steps: int = 4) -> list[str]:
-    return [
-        "--model.base", str(base), "--data.photos", str(folder), "--data.batch_size", "2", "--model.shape.rank", "2",
-        "--trainer.accelerator", "cpu", "--trainer.max_steps", str(steps), "--trainer.precision", "32-true", "--data.cache", "none",
-        "--out", str(out), *more,
-    ]  # fmt: skip
 
 
 def test_fit_writes_a_file_that_says_everything(photo_folder, tiny_base, tmp_path):
