@@ -10,7 +10,7 @@ import json
 import os
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from typing_extensions import override
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.training.photo_data import PhotoData
 
-__all__ = ["Checkpoints", "Found", "WholeFiles", "differences", "newest"]
+__all__ = ["Checkpoints", "Found", "WholeFiles", "as_text", "differences", "newest"]
 
 KEPT = 2
 """So many checkpoints stay: should the last be damaged, the one before it serves."""
@@ -70,9 +70,7 @@ class Checkpoints(Checkpoint):
         resumed: The checkpoint that this run goes on from.
     """
 
-    def __init__(
-        self, folder: Path, *, every: int, settings: Mapping[str, str], files: WholeFiles, resumed: Path | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, every: int, settings: Mapping[str, str], files: WholeFiles, resumed: Path | None = None) -> None:
         self.folder, self.every, self.settings, self.files = folder, every, dict(settings), files
         self.repairs: list[str] = []
         """What could not be written, in words."""
@@ -206,20 +204,18 @@ def newest(folder: Path) -> Found:
     raise SettingError(f"--resume needs the checkpoint of an earlier run, there is none in {folder}; leave --resume out to start anew")
 
 
-def differences(was: Mapping[str, str], now: Mapping[str, str], *, given: Iterable[str] | None = None) -> list[str]:
+def differences(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Settings that two runs have in common and set differently, in words.
 
     Args:
         was: Settings of the run that is resumed.
         now: Settings that are asked for.
-        given: Look at these alone; all of them when left out.
 
     Example:
         >>> differences({"model.shape.rank": "8", "model.seed": "0"}, {"model.shape.rank": "16", "model.seed": "0"})
         ['model.shape.rank was 8, now 16']
     """
-    names = was.keys() & now.keys() if given is None else was.keys() & now.keys() & set(given)
-    return [f"{name} was {was[name]}, now {now[name]}" for name in sorted(names) if was[name] != now[name]]
+    return [f"{name} was {was[name]}, now {now[name]}" for name in sorted(was.keys() & now.keys()) if was[name] != now[name]]
 
 
 def as_text(value: object) -> str:

@@ -105,16 +105,27 @@ class Choice:
     """Whether the estimate is below what the card has."""
 
 
-def memory_of(family: Family, size: tuple[int, int], *, batch_size: int, precision: str, checkpointing: bool) -> int:
-    """Estimated MiB that a run takes on a card.
+def memory_of(
+    weights: float, activations: float, *, batch_size: int, precision: str, checkpointed: float | None = None, trained: float = LORA
+) -> int:
+    """Estimated MiB of networks and pictures, without what the driver keeps.
+
+    Args:
+        weights: Values in the frozen network.
+        activations: Values that the backward pass needs of one picture.
+        batch_size: Pictures at a time.
+        precision: The trainer's.
+        checkpointed: Share of the activations that gradient checkpointing leaves; None without it.
+        trained: Values in the LoRA.
 
     Example:
-        >>> memory_of(FAMILIES["sd1"], (512, 512), batch_size=1, precision="bf16-mixed", checkpointing=True)
-        3300
+        >>> memory_of(860e6, 655e6, batch_size=1, precision="bf16-mixed", checkpointed=0.24)
+        2245
     """
-    stored, computed = (4, 4) if precision == "32-true" else (2, 2 if checkpointing else 3)  # norms keep fp32 values beside halves
-    values = family.activations * (size[0] // 8) * (size[1] // 8) * (family.checkpointed if checkpointing else 1.0)
-    return round((family.weights * stored + LORA * 16 + batch_size * values * computed) / MIB / 100) * 100 + DRIVER
+    half = 3 if checkpointed is None else 2  # norms keep fp32 values beside the halves
+    stored, computed = (4, 4) if precision == "32-true" else (2, half)
+    kept = activations * (1.0 if checkpointed is None else checkpointed)
+    return round((weights * stored + trained * 16 + batch_size * kept * computed) / MIB)
 
 
 def choose_defaults(card: Card, *, family: str, native: int, size: tuple[int, int], photos: int) -> Choice:
@@ -144,7 +155,14 @@ def choose_defaults(card: Card, *, family: str, native: int, size: tuple[int, in
     if card.precision == "32-true" and card.capability is not None and card.capability < (7, 0):
         precisions.append("16-mixed")
     every = [(precision, batch, again) for precision in precisions for batch in (4, 2, 1) for again in (False, True)]
-    needs = {one: memory_of(FAMILIES[family], size, batch_size=one[1], precision=one[0], checkpointing=one[2]) for one in every}
+    of, places = FAMILIES[family], (size[0] // 8) * (size[1] // 8)
+    needs = {
+        (precision, batch, again): DRIVER
+        + memory_of(
+            of.weights, of.activations * places, batch_size=batch, precision=precision, checkpointed=of.checkpointed if again else None
+        )
+        for precision, batch, again in every
+    }
     fitting = [one for one in every if needs[one] <= 0.9 * card.memory]
     precision, batch, again = fitting[0] if fitting else min(every, key=lambda one: needs[one])
     return Choice(
@@ -157,13 +175,15 @@ def _rounded(steps: float, least: int, most: int) -> int:
     return int(min(most, max(least, round(steps / 50) * 50)))
 
 
-def count_photos(place: Path, suffixes: Collection[str]) -> int:
-    """About how many photos there are: files are counted, not opened; folders of masks are left out.
+def count_photos(place: Path, suffixes: Collection[str], rule: str = "") -> tuple[int, int]:
+    """About how many photos there are, and how many groups: files are counted, not opened; folders of masks are left out.
 
     Args:
         place: A folder, or a file beside which the photos lie.
         suffixes: How photos' names end, in lower case.
+        rule: What to cut off a name to get its group, as :func:`synthaug.photos.folder.read_folder` has it.
     """
     folder = place if place.is_dir() else place.parent
-    return sum(path.suffix.lower() in suffixes and path.parent.name not in ("mask", "masks") for path in folder.rglob("*"))
-
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.parent.name not in ("mask", "masks")]
+    cut = int(rule) if rule.removeprefix("-").isdigit() else 0
+    return len(files), len({(path.parent, "_".join(path.stem.split("_")[:cut]) or path.stem) for path in files})

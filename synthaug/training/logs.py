@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -55,13 +56,13 @@ def log_picture(trainer: Trainer, name: str, picture: Tensor, step: int) -> None
             logger.experiment.add_image(name, picture, step)
 
 
-def _rows(file: Path, until: int | None) -> list[dict[str, float]]:
+def _rows(file: Path, until: int | None) -> list[dict[str, Any]]:
     """What was logged up to a step."""
     if until is None or not file.is_file():
         return []
     with file.open(encoding="utf-8", newline="") as opened:
-        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(opened)]
-    return [row for row in rows if row["step"] < until]
+        rows = [{key: value for key, value in row.items() if value} for row in csv.DictReader(opened)]
+    return [row for row in rows if float(row["step"]) < until]
 
 
 def _forget(events: Path) -> None:

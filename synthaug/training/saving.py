@@ -21,12 +21,16 @@ from synthaug.training.progress import TIE, Progress
 __all__ = ["SaveLora", "lora_file"]
 
 
-def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: float) -> LoraFile:
+def lora_file(trainer: Trainer, module: LoraTraining, *, name: str, started: float, measured: tuple[int, float] | None = None) -> LoraFile:
     """What has been learned so far, as a file that describes itself."""
     data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
     assert isinstance(data, PhotoData)
     layers = module.layers()
-    return LoraFile.of(layers["unet"], layers["text_encoder"], metadata_of(trainer, module, data, name=name, started=started))
+    metadata = metadata_of(trainer, module, data, layers, name=name, started=started, measured=measured)
+    second = layers["text_encoder_2"]
+    return LoraFile.of(
+        layers["unet"], layers["text_encoder"], metadata, text_encoder_2=second or None, two_encoders=module.family == "sdxl"
+    )
 
 
 class SaveLora(Callback):
@@ -87,6 +91,11 @@ class SaveLora(Callback):
         trainer.should_stop |= self.gave_up
 
     @override
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Lightning measures when a stop is asked for: so the last step is measured too, wherever it falls."""
+        trainer.should_stop |= trainer.global_step >= trainer.max_steps > 0
+
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if they are about as good as the best so far; stop when they get worse and worse."""
         loss = trainer.callback_metrics.get("val/loss")
@@ -133,7 +142,7 @@ class SaveLora(Callback):
 
     def _now(self, trainer: Trainer, pl_module: LightningModule) -> LoraFile:
         assert isinstance(pl_module, LoraTraining)
-        return lora_file(trainer, pl_module, name=self.path.stem, started=self._started)
+        return lora_file(trainer, pl_module, name=self.path.stem, started=self._started, measured=self.progress.kept)
 
     def _elsewhere(self, file: LoraFile) -> str:
         """Keep what was learned in the folder for temporary files; says how that went, and the way on."""

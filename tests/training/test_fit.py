@@ -3,10 +3,10 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
+from fits import options
 
 from synthaug.cli import main
 from synthaug.errors import NumericsError
@@ -14,13 +14,6 @@ from synthaug.lora.file import LoraFile
 from synthaug.photos.folder import read_folder
 from synthaug.training import PhotoData, SaveLora
 from synthaug.training.run import fit
-
-
-def options(base: Path, folder: Path, out: Path, *more: str, steps: int = 4) -> list[str]:
-    return [
-        "--model.base", str(base), "--data.photos", str(folder), "--data.batch_size", "2", "--model.shape.rank", "2",
-        "--trainer.accelerator", "cpu", "--trainer.max_steps", str(steps), "--trainer.precision", "32-true", "--out", str(out), *more,
-    ]  # fmt: skip
 
 
 def test_fit_writes_a_file_that_says_everything(photo_folder, tiny_base, tmp_path):
@@ -37,8 +30,8 @@ def test_fit_writes_a_file_that_says_everything(photo_folder, tiny_base, tmp_pat
 
 
 def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(photo_folder, tiny_base, tmp_path, monkeypatch):
-    folder = photo_folder(5)
-    fit(options(tiny_base, folder, tmp_path / "whole.safetensors"))
+    folder, more = photo_folder(5), ("--save_every", "1", "--model.ema", "0.9", "--model.shape.dropout", "0.1")
+    fit(options(tiny_base, folder, tmp_path / "whole.safetensors", *more))
 
     whole_batch = PhotoData.batch
 
@@ -49,9 +42,9 @@ def test_a_run_that_was_stopped_and_resumed_ends_with_the_same_weights(photo_fol
 
     monkeypatch.setattr(PhotoData, "batch", until_two)
     with pytest.raises(NumericsError, match="the lights went out"):
-        fit(options(tiny_base, folder, tmp_path / "cut.safetensors", "--save_every", "1"))
+        fit(options(tiny_base, folder, tmp_path / "cut.safetensors", *more))
     monkeypatch.undo()
-    fit(options(tiny_base, folder, tmp_path / "cut.safetensors", "--resume", "true"))
+    fit(options(tiny_base, folder, tmp_path / "cut.safetensors", *more, "--resume", "true"))
 
     whole, cut = (LoraFile.read(tmp_path / f"{name}.safetensors") for name in ("whole", "cut"))
     assert all(torch.equal(whole.layers[name].up, cut.layers[name].up) for name in whole.layers)
@@ -191,29 +184,74 @@ def test_two_processes_train_as_one_with_their_batches_together(photo_folder, ti
     assert any(float(layer.delta().abs().max()) > 1e-4 for layer in one.layers.values())
 
 
+def measuring(monkeypatch, *losses):
+    """Let the measurements of a run be these."""
+    left = iter(losses)
+    monkeypatch.setattr("synthaug.training.LoraTraining.validation_step", lambda self, *_: self.log("val/loss", next(left)))
+    return left
+
+
 def test_the_file_is_the_one_with_the_lowest_loss_on_photos_kept_back(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
-    losses = iter([0.5, 0.3, 0.4, 0.6])
-    monkeypatch.setattr("synthaug.training.LoraTraining.validation_step", lambda self, *_: self.log("val/loss", next(losses)))
-    folder = photo_folder(6)
+    measuring(monkeypatch, 0.5, 0.3, 0.4, 0.6)
 
-    fit(options(tiny_base, folder, tmp_path / "best.safetensors", "--data.held_out", "1", "--save_every", "1"))
+    fit(options(tiny_base, photo_folder(6), tmp_path / "best.safetensors", "--data.held_out", "1", "--save_every", "1"))
+
     said = capsys.readouterr().out
+    file = LoraFile.read(tmp_path / "best.safetensors")
+    assert "as it was at step 2, where the loss on what was kept back was lowest (0.3000)" in said
+    assert file.metadata["ss_steps"] == "2"
+    assert json.loads(file.metadata["synthaug.validation"]) == {"step": 2, "loss": 0.3, "photos": 1, "views_of_each": 0}
 
-    assert "as it was at step 2, where the loss on the photos kept back was lowest (0.3000)" in said
-    assert LoraFile.read(tmp_path / "best.safetensors").metadata["ss_steps"] == "2"
+
+def test_of_steps_that_are_about_as_good_the_last_is_written(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
+    measuring(monkeypatch, 0.5, 0.3, 0.302, 0.6)
+
+    fit(options(tiny_base, photo_folder(6), tmp_path / "best.safetensors", "--data.held_out", "1", "--save_every", "1"))
+
+    assert "as it was at step 3, the last whose loss on what was kept back (0.3020) came within 1%" in capsys.readouterr().out
+    assert LoraFile.read(tmp_path / "best.safetensors").metadata["ss_steps"] == "3"
 
 
-def test_a_run_that_gets_no_better_is_stopped(photo_folder, tiny_base, tmp_path, monkeypatch):
-    losses = iter([0.1] + [0.5] * 9)
-    monkeypatch.setattr("synthaug.training.LoraTraining.validation_step", lambda self, *_: self.log("val/loss", next(losses)))
+def test_a_run_that_gets_worse_is_stopped_and_says_so(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
+    left = measuring(monkeypatch, *[0.1] + [0.5] * 9)
+    more = ("--data.held_out", "1", "--save_every", "1", "--patience", "2")
 
-    fit(
-        options(
-            tiny_base, photo_folder(6), tmp_path / "a.safetensors", "--data.held_out", "1", "--save_every", "1", "--patience", "2", steps=9
-        )
-    )
+    fit(options(tiny_base, photo_folder(6), tmp_path / "a.safetensors", *more, steps=9))
 
-    assert len(list(losses)) == 10 - 3
+    assert len(list(left)) == 10 - 3
+    assert "ended before step 9: the loss on what was kept back had been above its lowest for 2 measurements" in capsys.readouterr().out
+
+
+def test_without_patience_a_run_is_never_stopped(photo_folder, tiny_base, tmp_path, monkeypatch):
+    left = measuring(monkeypatch, *[0.1] + [0.5] * 5)
+    more = ("--data.held_out", "1", "--save_every", "1", "--patience", "0")
+
+    fit(options(tiny_base, photo_folder(6), tmp_path / "a.safetensors", *more, steps=6))
+
+    assert list(left) == []
+
+
+def test_the_last_step_is_measured_wherever_it_falls(photo_folder, tiny_base, tmp_path, monkeypatch):
+    measuring(monkeypatch, 0.5, 0.4)
+
+    fit(options(tiny_base, photo_folder(6), tmp_path / "a.safetensors", "--data.held_out", "1", "--save_every", "3", steps=4))
+
+    report = json.loads((tmp_path / "a-fit" / "report.json").read_text(encoding="utf-8"))
+    assert [step for step, _ in report["held_out_loss"]] == [3, 4]
+
+
+@pytest.mark.parametrize(
+    ("count", "steps", "more", "expected"),
+    [
+        (12, 6, (), (2, 0)), (11, 6, (), (0, 1)), (12, 5, (), (0, 0)), (12, 6, ("--data.held_out", "0"), (0, 0)),
+        (12, 6, ("--data.held_out", "3"), (3, 0)), (11, 6, ("--data.views.zoom", "1"), (0, 0)),
+    ],
+)  # fmt: skip
+def test_what_is_kept_back_when_nothing_is_said(count, steps, more, expected, photo_folder, tiny_base, tmp_path):
+    fit(options(tiny_base, photo_folder(count), tmp_path / "a.safetensors", "--save_every", "2", *more, steps=steps))
+
+    photos = json.loads((tmp_path / "a-fit" / "report.json").read_text(encoding="utf-8"))["photos"]
+    assert (photos["held_out"], photos["held_out_views"]) == expected
 
 
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode")
