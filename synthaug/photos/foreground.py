@@ -150,7 +150,7 @@ def _by_rules(look: _Looks) -> tuple[Tensor, Tensor]:
     darker, hue = (-look.light).clamp_min(0), look.hue.norm(dim=0)
     apart = (look.light.abs() / 0.35 + hue / 0.12).square()
     coloured = ((hue - 0.05 - 0.3 * darker).clamp_min(0) / 0.1).square()  # shadows are tinted, deep ones more
-    restless = ((look.texture - 4).clamp_min(0) / 3).square() * (0.3 + apart).clamp(max=1.5)
+    restless = ((look.texture - 4).clamp_min(0) / 3).square() * (0.15 + apart).clamp(max=1.5)
     brighter = ((look.light - 0.2).clamp_min(0) / 0.25).square()
     for_thing = coloured + restless + brighter
     thing = 1 - torch.exp(-for_thing / 2)
@@ -181,8 +181,9 @@ def _refined(look: _Looks, thing: Tensor, probable: Tensor) -> Tensor:
     ])  # fmt: skip
     reach = max(4, round(0.1 * max(thing.shape)))
     for _ in range(3):
-        near, sure = grown(thing, reach), shrunk(thing, 2) > 0
-        around = (near > 0) & (grown(thing, 2) == 0)
+        near, core = grown(thing, reach), shrunk(thing, 2) > 0
+        shade = _shade(look, core)
+        sure, around = core & ~shade, (near > 0) & ((grown(thing, 2) == 0) | shade)
         if sure.sum() < 50 or around.sum() < 50:
             return thing
         ratio = blurred(likelier(seen, sure, around)[None], 1)[0]
@@ -191,6 +192,18 @@ def _refined(look: _Looks, thing: Tensor, probable: Tensor) -> Tensor:
         probable = walked(guess * near, trust, look.edges)
         thing = _thing(probable)
     return thing
+
+
+def _shade(look: _Looks, core: Tensor) -> Tensor:
+    """What was taken for the thing but could be ground in shadow, (h, w), bool: darker, hardly of another colour, less restless.
+
+    Only where the thing itself is restless; of a smooth thing nothing can be said against its smooth parts.
+    """
+    typical = float(look.texture[core].median()) if core.any() else 0.0
+    deep = (look.texture < min(0.4 * typical, 3.0)) & (look.light < -0.6)
+    tint = 0.04 + 0.2 * (-look.light).clamp_min(0)
+    speckled = (look.texture < 0.75 * typical) & (look.light < 0.05) & (look.light > -1) & (look.hue.norm(dim=0) < tint)
+    return (deep | speckled) if typical > 4 else torch.zeros_like(core)
 
 
 def _matte(picture: Tensor, thing: Tensor) -> Tensor:
