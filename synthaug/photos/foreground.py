@@ -44,7 +44,7 @@ class Foreground:
     """What the plain ground would look like everywhere, linear light, float (3, H, W)."""
 
     others: Tensor
-    """Where something else stands out, such as the edge of the table, float (H, W), 0 or 1."""
+    """Where something else stands out along the border, such as the edge of the table, float (H, W), 0 or 1."""
 
     doubt: str = ""
     """Why the matte should not be relied on; "" when nothing speaks against it."""
@@ -80,10 +80,10 @@ def find_foreground(picture: Tensor) -> Foreground:
     first = walked(*_by_rules(look), look.edges)
     thing = _refined(look, _thing(first), first)
     ground = F.interpolate(look.ground.exp()[None], picture.shape[1:], mode="bilinear")[0]
-    others = ((first > 0.5).float() * (1 - grown(thing, 3))).clamp(0, 1)
-    matte = _matte(picture, thing)
+    strips = [part for part in parts((first > 0.5).float(), least=0) if _at_border(part) >= 0.6]
+    others = grown(torch.stack(strips).sum(0), 1) if strips else torch.zeros_like(thing)
     large = F.interpolate(others[None, None], picture.shape[1:], mode="nearest")[0, 0]
-    return Foreground(matte=matte, ground=ground, others=large, doubt=_doubt(look, thing))
+    return Foreground(matte=_matte(picture, thing), ground=ground, others=large, doubt=_doubt(look, thing))
 
 
 @dataclass(frozen=True, kw_only=True)

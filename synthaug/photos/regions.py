@@ -15,8 +15,8 @@ __all__ = ["blurred", "filled", "grown", "opened", "parts", "shrunk"]
 
 
 def grown(area: Tensor, reach: int) -> Tensor:
-    """The area (H, W) with everything around it up to a number of pixels."""
-    return F.max_pool2d(area[None], 2 * reach + 1, 1, reach)[0] if reach else area
+    """The area (H, W) with everything in a square around it, up to a number of pixels away."""
+    return _spread(_spread(area, reach).T, reach).T.contiguous()
 
 
 def shrunk(area: Tensor, reach: int) -> Tensor:
@@ -61,8 +61,24 @@ def parts(area: Tensor, *, least: float = 0.002) -> list[Tensor]:
 
 
 def blurred(planes: Tensor, reach: int) -> Tensor:
-    """Mean over a square window, (C, H, W); the border repeats."""
-    return F.avg_pool2d(F.pad(planes[None], (reach,) * 4, mode="replicate"), 2 * reach + 1, 1)[0]
+    """Mean over a square window, (C, H, W), for any window at the same cost; the border repeats."""
+    for dim in (-1, -2):
+        pad = (reach + 1, reach, 0, 0) if dim == -1 else (0, 0, reach + 1, reach)
+        sums = F.pad(planes[None], pad, mode="replicate")[0].cumsum(dim, dtype=torch.float64)
+        length, window = planes.shape[dim], 2 * reach + 1
+        planes = ((sums.narrow(dim, window, length) - sums.narrow(dim, 0, length)) / window).float()
+    return planes
+
+
+def _spread(area: Tensor, reach: int) -> Tensor:
+    """The largest value up to ``reach`` rows away, the window made three times as wide in each step."""
+    done = 0
+    while done < reach:
+        step = min(2 * done + 1, reach - done)
+        padded = F.pad(area, (0, 0, step, step), value=float("-inf"))
+        area = torch.maximum(area, torch.maximum(padded[: len(area)], padded[2 * step :]))
+        done += step
+    return area
 
 
 def _labels(area: Tensor) -> Tensor:
