@@ -72,13 +72,14 @@ def blurred(planes: Tensor, reach: int) -> Tensor:
 
 def _spread(area: Tensor, reach: int) -> Tensor:
     """The largest value up to ``reach`` rows away, the window made three times as wide in each step."""
-    done = 0
+    length, done = len(area), 0
+    area = F.pad(area, (0, 0, reach, reach), value=float("-inf"))
     while done < reach:
         step = min(2 * done + 1, reach - done)
         padded = F.pad(area, (0, 0, step, step), value=float("-inf"))
         area = torch.maximum(area, torch.maximum(padded[: len(area)], padded[2 * step :]))
         done += step
-    return area
+    return area[reach : reach + length]
 
 
 def _labels(area: Tensor) -> Tensor:
