@@ -24,6 +24,10 @@ STEPS = 300
 """Conjugate gradients stop here at the latest; photos take about a hundred."""
 
 
+ENOUGH = 3000
+"""About as many pixels are learned from; more say the same again."""
+
+
 def walked(guess: Tensor, trust: Tensor, features: Tensor, *, beta: float = 40.0) -> Tensor:
     """What a guess becomes when neighbours that look alike have to agree.
 
@@ -88,7 +92,8 @@ def likelier(features: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
         Logarithm of the ratio, (H, W), cut at -8 and 8.
     """
     points = features.flatten(1).T
-    scores = [_log_likelihood(points, *_mixture(points[area.flatten()])) for area in (inside, outside)]
+    learned = [points[area.flatten()] for area in (inside, outside)]
+    scores = [_log_likelihood(points, *_mixture(known[:: 1 + len(known) // ENOUGH])) for known in learned]
     return (scores[0].logsumexp(1) - scores[1].logsumexp(1)).clamp(-8, 8).reshape(inside.shape)
 
 

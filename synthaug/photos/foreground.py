@@ -126,7 +126,7 @@ def _smooth_surface(logs: Tensor) -> Tensor:
     height, width = logs.shape[1:]
     y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
     terms = torch.stack([x**i * y**j for i in range(4) for j in range(4 - i)]).flatten(1).T
-    step = max(1, height * width // 20_000)
+    step = max(1, height * width // 8_000)
     some, wanted = terms[::step], logs.flatten(1).T[::step]
     weight, ridge = torch.ones(len(some)), 1e-4 * torch.eye(terms.shape[1])
     for _ in range(12):
