@@ -202,7 +202,7 @@ def _shade(look: _Looks, core: Tensor) -> Tensor:
     typical = float(look.texture[core].median()) if core.any() else 0.0
     deep = (look.texture < min(0.4 * typical, 3.0)) & (look.light < -0.6)
     tint = 0.04 + 0.2 * (-look.light).clamp_min(0)
-    speckled = (look.texture < 0.75 * typical) & (look.light < 0.05) & (look.light > -1) & (look.hue.norm(dim=0) < tint)
+    speckled = (look.texture < 0.75 * typical) & (look.light < -0.1) & (look.light > -1) & (look.hue.norm(dim=0) < tint)
     return (deep | speckled) if typical > 4 else torch.zeros_like(core)
 
 
