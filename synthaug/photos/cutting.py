@@ -24,7 +24,7 @@ STEPS = 300
 """Conjugate gradients stop here at the latest; photos take about a hundred."""
 
 
-ENOUGH = 3000
+ENOUGH = 2000
 """About as many pixels are learned from; more say the same again."""
 
 
@@ -97,7 +97,7 @@ def likelier(features: Tensor, inside: Tensor, outside: Tensor) -> Tensor:
     return (scores[0].logsumexp(1) - scores[1].logsumexp(1)).clamp(-8, 8).reshape(inside.shape)
 
 
-def _mixture(points: Tensor, *, count: int = 5, rounds: int = 15) -> tuple[Tensor, Tensor, Tensor]:
+def _mixture(points: Tensor, *, count: int = 5, rounds: int = 10) -> tuple[Tensor, Tensor, Tensor]:
     """Means (K, C), variances (K, C) and weights (K,), begun far apart without chance."""
     spread = points.var(0, unbiased=False) + 1e-6
     means = [points.mean(0)]

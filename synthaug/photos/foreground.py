@@ -139,10 +139,11 @@ def _smooth_surface(logs: Tensor) -> Tensor:
 
 
 def _texture(light: Tensor, reach: int = 5) -> Tensor:
-    """How restless the surroundings of each second pixel are, (H / 2, W / 2); single lines, such as a shadow's rim, do not count."""
+    """How restless the surroundings are, at half the size; single lines, such as a shadow's rim, do not count."""
     detail = (light - blurred(light[None], 2)[0]).abs()
     padded = F.pad(detail[None, None], (reach,) * 4, mode="reflect")
-    return padded.unfold(2, 2 * reach + 1, 2).unfold(3, 2 * reach + 1, 2).flatten(4).median(-1).values[0, 0]
+    coarse = padded.unfold(2, 2 * reach + 1, 3).unfold(3, 2 * reach + 1, 3).flatten(4).median(-1).values
+    return F.interpolate(coarse, (light.shape[0] // 2, light.shape[1] // 2), mode="bilinear")[0, 0]
 
 
 def _by_rules(look: _Looks) -> tuple[Tensor, Tensor]:
@@ -234,9 +235,9 @@ def _doubt(look: _Looks, thing: Tensor) -> str:
     if float(look.light[thing == 0].abs().median()) > RESTLESS:
         return "the background is not plain"
     if share < SMALLEST:
-        return f"what stands out fills {share:.1%} of the photo, less than {SMALLEST:.0%}"
+        return f"what stands out fills less than {SMALLEST:.0%} of the photo"
     if share > LARGEST:
-        return f"what stands out fills {share:.0%} of the photo, more than {LARGEST:.0%}"
+        return f"what stands out fills more than {LARGEST:.0%} of the photo"
     sides = [float(side.mean()) for side in (thing[0], thing[-1], thing[:, 0], thing[:, -1])]
     if sum(side > 0.02 for side in sides) >= 3:
         return "what stands out touches three sides of the photo"

@@ -11,10 +11,11 @@ https://doi.org/10.1007/978-3-642-15549-9_1.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from synthaug.errors import require
 from synthaug.photos.foreground import Foreground, linear
@@ -105,6 +106,7 @@ def lightened(picture: Tensor, found: Foreground, *, strength: float = 1.0) -> T
 
 def cast_shadow(picture: Tensor, found: Foreground) -> Shadow:
     """Measure the shadow around the thing of a photo, uint8 (3, H, W)."""
+    picture, found = _small(picture, found)
     thing = (found.matte > 0.5).float()
     reach = max(3, round(REACH * max(thing.shape)))
     around = (grown(thing, reach) - grown((found.matte > 0.05).float(), max(1, reach // 8))).clamp(0, 1) * (1 - found.others)
@@ -115,6 +117,17 @@ def cast_shadow(picture: Tensor, found: Foreground) -> Shadow:
         return Shadow(strength=0.0, side="")
     strength = float(values.sort().values[-max(1, len(values) // 4) :].mean())
     return Shadow(strength=strength, side=_side(thing, missing * around) if strength > SLIGHT else "")
+
+
+def _small(picture: Tensor, found: Foreground, longest: int = 256) -> tuple[Tensor, Foreground]:
+    """Both at a size that is enough to measure."""
+    scale = longest / max(picture.shape[1:])
+    if scale >= 1:
+        return picture, found
+    size = tuple(max(8, round(side * scale)) for side in picture.shape[1:])
+    planes = torch.cat([linear(picture), found.ground, found.matte[None], found.others[None]])
+    small = F.interpolate(planes[None], size, mode="area")[0]
+    return displayed(small[:3]), replace(found, ground=small[3:6], matte=small[6], others=small[7].ceil())
 
 
 def _side(thing: Tensor, weight: Tensor) -> str:
