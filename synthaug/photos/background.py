@@ -52,8 +52,8 @@ class Ground:
     """A picture to cut a piece from. Neither colour nor picture: the photo keeps its own ground."""
 
 
-def read_grounds(text: str) -> tuple[Ground, ...]:
-    """Understand a list of grounds.
+def read_grounds(text: str) -> tuple[tuple[Ground, ...], ...]:
+    """Understand a list of grounds: for each part of it, the grounds that it offers, one for a colour, many for a folder.
 
     Args:
         text: Parted by commas: names of colours, hex colours such as ``#3a6ea5``, folders of pictures, or ``own`` for the photo's own ground.
@@ -63,10 +63,10 @@ def read_grounds(text: str) -> tuple[Ground, ...]:
         PhotoFolderError: If a folder holds no picture, or one that cannot be read.
 
     Example:
-        >>> [ground.words for ground in read_grounds("own, white, 3a6ea5")]
+        >>> [ground.words for (ground,) in read_grounds("own, white, 3a6ea5")]
         ['its own background', 'white', 'blue']
     """
-    return tuple(ground for part in text.split(",") if part.strip() for ground in _read_part(part.strip()))
+    return tuple(tuple(_read_part(part.strip())) for part in text.split(",") if part.strip())
 
 
 def _read_part(part: str) -> list[Ground]:
@@ -95,14 +95,29 @@ def _pictures(folder: Path) -> list[Ground]:
             read_image(path)
         except UnusableFileError as error:
             raise PhotoFolderError(f"every picture of a background folder must be readable: {error}") from error
-    return [Ground(words=re.sub(r"[\s_\-]*\d*$", "", path.stem).replace("_", " ") or "another background", picture=path) for path in files]
+    return [Ground(words=_words(path.stem), picture=path) for path in files]
 
 
-def chosen(grounds: tuple[Ground, ...], name: str, variant: int) -> Ground:
-    """The ground of one variant of a photo: each is used once before one comes again, in an order of the photo's own."""
-    order = list(range(len(grounds)))
-    random.Random(seed_for(0, "background", name)).shuffle(order)  # noqa: S311  # an order, not a secret
-    return grounds[order[variant % len(grounds)]]
+def _words(stem: str) -> str:
+    """``wooden_table_03`` is a wooden table; a name that is a code says nothing."""
+    words = re.sub(r"[\s_\-]*\d*$", "", stem).replace("_", " ").replace("-", " ")
+    return words if words and all(letter.isalpha() or letter == " " for letter in words) else "patterned"
+
+
+def chosen(grounds: tuple[tuple[Ground, ...], ...], name: str, variant: int) -> Ground:
+    """The ground of one variant of a photo: each part of the list is used once before one comes again, in an order of the photo's own.
+
+    A folder counts as one part, whose pictures are taken in turn.
+
+    Args:
+        grounds: As :func:`read_grounds` gives them, at least one.
+        name: The photo's.
+        variant: Its number, from 0.
+    """
+    rng = random.Random(seed_for(0, "background", name))  # noqa: S311  # an order, not a secret
+    order = rng.sample(range(len(grounds)), len(grounds))
+    part = grounds[order[variant % len(grounds)]]
+    return part[(rng.randrange(len(part)) + variant // len(grounds)) % len(part)]
 
 
 def surface(ground: Ground, size: tuple[int, int], *, seed: int) -> Tensor:

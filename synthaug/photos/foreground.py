@@ -142,8 +142,7 @@ def _texture(light: Tensor, reach: int = 5) -> Tensor:
     """How restless the surroundings are, at half the size; single lines, such as a shadow's rim, do not count."""
     detail = (light - blurred(light[None], 2)[0]).abs()
     padded = F.pad(detail[None, None], (reach,) * 4, mode="reflect")
-    coarse = padded.unfold(2, 2 * reach + 1, 3).unfold(3, 2 * reach + 1, 3).flatten(4).median(-1).values
-    return F.interpolate(coarse, (light.shape[0] // 2, light.shape[1] // 2), mode="bilinear")[0, 0]
+    return padded.unfold(2, 2 * reach + 1, 2).unfold(3, 2 * reach + 1, 2).flatten(4).median(-1).values[0, 0]
 
 
 def _by_rules(look: _Looks) -> tuple[Tensor, Tensor]:
@@ -214,7 +213,7 @@ def _matte(picture: Tensor, thing: Tensor) -> Tensor:
     reach = max(2, round(0.008 * max(size)))
     inner, outer = shrunk((fine > 0.5).float(), reach), grown((fine > 0.5).float(), reach)
     rows, columns = ((outer.sum(dim) > 0).nonzero().flatten() for dim in (1, 0))
-    if not len(rows):
+    if torch.equal(inner, outer):  # nothing, or all of the picture: there is no rim
         return fine
     box = (slice(max(0, int(rows[0]) - 2), int(rows[-1]) + 3), slice(max(0, int(columns[0]) - 2), int(columns[-1]) + 3))
     inner, outer, fine = inner[box], outer[box], fine[box]

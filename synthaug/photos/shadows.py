@@ -74,7 +74,7 @@ def _near(matte: Tensor) -> Tensor:
 
 def shading(lack: Tensor) -> Tensor:
     """Shadow without tint, stains and unevenness too slight to be one: what to multiply another ground with, (H, W)."""
-    return (lack.mean(0) + SLIGHT).clamp(max=0).exp()
+    return blurred((lack.mean(0) + SLIGHT).clamp(max=0).exp()[None], max(1, round(0.006 * max(lack.shape))))[0]
 
 
 def lightened(picture: Tensor, found: Foreground, *, strength: float = 1.0) -> Tensor:

@@ -33,8 +33,8 @@ class Changes:
     shadows: float = 0.0
     """How much to lighten the shadow of the thing, 0 to 1."""
 
-    grounds: tuple[Ground, ...] = ()
-    """What to lay the thing on; () leaves it where it is."""
+    grounds: tuple[tuple[Ground, ...], ...] = ()
+    """What to lay the thing on, by part of the list; () leaves it where it is."""
 
     variants: int = 1
     """How often to make each photo."""
