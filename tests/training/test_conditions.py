@@ -57,8 +57,8 @@ def test_text_states_of_trained_encoders_are_those_of_diffusers(tmp_path):
     torch.manual_seed(0)
     encoders = CLIPTextModel(config).eval(), CLIPTextModelWithProjection(config).eval()
     pipeline = StableDiffusionXLPipeline(
-        vae=None, unet=None, scheduler=None, tokenizer=tokenizer, tokenizer_2=tokenizer, text_encoder=encoders[0], text_encoder_2=encoders[1],
-        add_watermarker=False,
+        vae=None, unet=None, scheduler=None, tokenizer=tokenizer, tokenizer_2=tokenizer, text_encoder=encoders[0],
+        text_encoder_2=encoders[1], add_watermarker=False,
     )  # fmt: skip
     tokens = torch.tensor(token_chunks("a fish", tokenizer)).flatten()[None].repeat(3, 1)
     batch = tiny_batch(family="sdxl") | {"tokens": tokens, "tokens_2": tokens}
@@ -93,7 +93,11 @@ def test_both_text_encoders_of_sdxl_are_trained_at_their_own_rate(on):
     layers = module.layers()
     assert all(layers[kind] for kind in ("unet", "text_encoder", "text_encoder_2"))
     for kind in ("text_encoder", "text_encoder_2"):
-        assert any(weight.grad is not None and weight.grad.abs().max() > 0 for name, weight in module.trained.items() if name.startswith(f"{kind}."))
+        assert any(
+            weight.grad is not None and weight.grad.abs().max() > 0
+            for name, weight in module.trained.items()
+            if name.startswith(f"{kind}.")
+        )
     assert {path.split(".")[0] for path in layers["text_encoder"]} == {"encoder"}
 
 
@@ -142,7 +146,9 @@ def test_an_inpainting_base_wants_the_masked_photo_in_its_shape(on):
 
     with pytest.raises(SettingError, match="a batch for a base that inpaints must have inpaint, it has states, tokens"):
         module.training_step(batch)
-    with pytest.raises(SettingError, match=r"inpaint must be a mask and the masked photo's latents, \(3, 5, 4, 6\), the batch has \(3, 4, 4, 6\)"):
+    with pytest.raises(
+        SettingError, match=r"inpaint must be a mask and the masked photo's latents, \(3, 5, 4, 6\), the batch has \(3, 4, 4, 6\)"
+    ):
         module.training_step(batch | {"inpaint": torch.rand(3, 4, 4, 6)})
 
 
