@@ -4,6 +4,7 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 from tiny_networks import tiny_base_of, tiny_batch
+from torch.optim import SGD
 
 from synthaug.diffusion.objective import min_snr_weight, noised
 from synthaug.errors import NumericsError, SettingError
@@ -253,12 +254,14 @@ def test_accumulated_batches_have_noise_of_their_own(photo_folder, tiny_base, mo
 
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode")
 def test_a_run_in_smaller_parts_is_the_same_run(photo_folder, tiny_base):
-    folder, trainer = photo_folder(5), {"gradient_clip_val": 0.01, "accumulate_grad_batches": 2}
+    folder = photo_folder(5)
+    settings = {"trainer": {"gradient_clip_val": 0.01, "accumulate_grad_batches": 2}, "optimizer": SGD, "learning_rate": 10.0}
 
-    whole, parts = (trained(tiny_base, folder, steps=3, batch_size=4, trainer=trainer, parts=parts) for parts in (1, 3))
+    whole, parts = (trained(tiny_base, folder, steps=3, batch_size=4, parts=parts, **settings) for parts in (1, 3))
 
-    assert max(float((parts.trained[name] - weight).abs().max()) for name, weight in whole.trained.items()) < 2e-5
-    assert max(float(weight.abs().max()) for name, weight in parts.trained.items() if "lora_B" in name) > 1e-3
+    apart = [(parts.trained[name] - weight).detach().abs().max() for name, weight in whole.trained.items()]
+    assert float(max(apart)) < 1e-6
+    assert max(float(weight.detach().abs().max()) for name, weight in parts.trained.items() if "lora_B" in name) > 1e-2
 
 
 def test_frozen_weights_in_half_answer_as_those_that_autocast_converts(in_memory):
