@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.errors import NumericsError, SettingError
+from synthaug.lora.naming import NetworkKind
 from synthaug.training.gradient import gradient_of, is_finite
 from synthaug.training.memory import free_caches, is_out_of_memory
-from synthaug.training.repairs import Repair, compute_in_fp32, repaired
+from synthaug.training.repairs import Repair, compute_in_fp32, module_at, repaired
 from synthaug.training.rows import Rows
 
 __all__ = ["Endurance", "Task"]
@@ -27,7 +28,7 @@ class Task:
     losses: Callable[[Rows], Tensor]
     """The loss of each row, (B,)."""
 
-    networks: Mapping[str, nn.Module]
+    networks: Mapping[NetworkKind, nn.Module]
     """What computes it, by name."""
 
     weights: Sequence[nn.Parameter]
@@ -115,13 +116,12 @@ class Endurance:
         """What a checkpoint keeps."""
         return {"micro_batches": self.micro_batches, "repairs": [asdict(repair) for repair in self.repairs]}
 
-    def restore(self, state: Mapping[str, Any], networks: Mapping[str, nn.Module]) -> None:
+    def restore(self, state: Mapping[str, Any], networks: Mapping[NetworkKind, nn.Module]) -> None:
         """Go on as before: divide batches and compute modules in fp32 from the first step on."""
         self.micro_batches, self.repairs = int(state["micro_batches"]), [Repair(**repair) for repair in state["repairs"]]
         for repair in self.repairs:
             if repair.where != MEMORY:
-                network, _, path = repair.where.partition(".")
-                compute_in_fp32(networks[network].get_submodule(path))
+                compute_in_fp32(module_at(networks, repair.where))
 
 
 def _check_given(rows: Rows, complaint: str) -> None:

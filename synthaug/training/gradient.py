@@ -36,7 +36,7 @@ def gradient_of(
             found = torch.autograd.grad(loss * scale, weights, allow_unused=True)
         value = value + loss.detach()
         own = [torch.zeros_like(w) if g is None else g for g, w in zip(found, weights, strict=True)]
-        sums = torch._foreach_add(sums, own) if sums else own
+        sums = list(torch._foreach_add(sums, own)) if sums else own
     return value, sums
 
 
@@ -64,7 +64,7 @@ def carried(value: Tensor, gradient: list[Tensor], weights: Sequence[nn.Paramete
         >>> loss.item(), weight.grad
         (5.0, tensor([1.0000, 0.5000]))
     """
-    loss: Tensor = _Carried.apply(value, gradient, scale, *weights)  # type: ignore[no-untyped-call]  # torch has no types for it
+    loss: Tensor = _Carried.apply(value, gradient, scale, *weights)
     return loss
 
 

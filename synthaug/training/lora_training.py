@@ -162,8 +162,7 @@ class LoraTraining(LightningModule):
         for name, encoder in zip(("text_encoder", "text_encoder_2"), frozen.encoders, strict=False):
             setattr(self, name, encoder.to(self.device))
         self._conditions = Conditions(family=frozen.family, inpaints=frozen.inpaints, encoders=frozen.encoders)
-        start = None if self.start is None else LoraFile.read(self.start)
-        if start is not None:
+        if start := LoraFile.read(self.start) if self.start is not None else None:
             start.check_base(self.base, self.base_hash)
         self.trained = put_lora_on(self.networks, self.shape, start)
         if self.gradient_checkpointing:
@@ -187,12 +186,11 @@ class LoraTraining(LightningModule):
 
     @override
     def training_step(self, batch: Batch, batch_idx: int = 0) -> Tensor:
-        """The loss, with its gradient computed already; see :mod:`synthaug.training.gradient`."""
-        share, names = Share(), ("noise", self.global_step)
+        share, turn = Share(), 0
         if self._trainer is not None:
             share = Share(rank=self.trainer.global_rank, world=self.trainer.world_size)
-            if turn := batch_idx % self.trainer.accumulate_grad_batches:
-                names = (*names, turn)
+            turn = batch_idx % self.trainer.accumulate_grad_batches
+        names: tuple[str | int, ...] = ("noise", self.global_step, *([turn] if turn else []))
         generator = torch.Generator().manual_seed(seed_for(self.seed, *names))
         rows = Rows.drawn(batch, self.loss, (self.alpha, self.sigma), generator, share)
         task = self._task()
@@ -288,7 +286,8 @@ class LoraTraining(LightningModule):
         Raises:
             SettingError: If the weights are to be averaged and were not.
         """
-        self.endurance.restore(checkpoint["endurance"], self.networks)
+        if "endurance" in checkpoint:
+            self.endurance.restore(checkpoint["endurance"], self.networks)
         if self.average is not None:
             if "average" not in checkpoint:
                 raise SettingError(f"a run must be resumed as it was begun, ema was 0 and is {self.average.decay}; leave --model.ema out")

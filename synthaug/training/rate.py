@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import AdamW, Optimizer
 
 from synthaug.errors import require
+from synthaug.lora.naming import NetworkKind
 
 __all__ = ["Rate", "adamw", "groups"]
 
@@ -20,7 +21,7 @@ def adamw(params: Iterable[Any]) -> Optimizer:
     return AdamW(params, weight_decay=0.01)
 
 
-def groups(networks: Mapping[str, nn.Module], rates: Mapping[str, float], *, up_ratio: float) -> list[dict[str, Any]]:
+def groups(networks: Mapping[NetworkKind, nn.Module], rates: Mapping[NetworkKind, float], *, up_ratio: float) -> list[dict[str, Any]]:
     """Parameter groups for an optimiser: each network's weights at its rate, the layers' second matrices at a multiple of it.
 
     Args:

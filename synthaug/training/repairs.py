@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.errors import NumericsError
+from synthaug.lora.naming import NetworkKind
 
-__all__ = ["Culprit", "Repair", "compute_in_fp32", "find_culprit", "repaired"]
+__all__ = ["Culprit", "Repair", "compute_in_fp32", "find_culprit", "module_at", "repaired"]
 
 SINGLY = 8
 """How many modules are put right one by one before their whole network is."""
@@ -53,7 +54,7 @@ class Culprit:
         return f"{self.path} ({str(self.dtype).removeprefix('torch.')}{weights})"
 
 
-def find_culprit(networks: Mapping[str, nn.Module], compute: Callable[[], object]) -> Culprit | None:
+def find_culprit(networks: Mapping[NetworkKind, nn.Module], compute: Callable[[], object]) -> Culprit | None:
     """Compute something again and watch every module of some networks; None when all answers are finite.
 
     An operation between modules that goes wrong (a product in attention, a sum) is laid to the module it is in.
@@ -127,7 +128,12 @@ def _float(value: Any) -> Any:
     return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def repaired(networks: Mapping[str, nn.Module], compute: Callable[[], object], *, complaint: str, advice: str) -> list[Culprit]:
+def module_at(networks: Mapping[NetworkKind, nn.Module], where: str) -> nn.Module:
+    """The module at a path that begins with its network's name."""
+    return nn.ModuleDict({str(kind): network for kind, network in networks.items()}).get_submodule(where)
+
+
+def repaired(networks: Mapping[NetworkKind, nn.Module], compute: Callable[[], object], *, complaint: str, advice: str) -> list[Culprit]:
     """Compute ever more modules in fp32 until all answers are finite: first the culprits one by one, then whole networks.
 
     Args:
@@ -148,7 +154,7 @@ def repaired(networks: Mapping[str, nn.Module], compute: Callable[[], object], *
             raise NumericsError(f"{complaint}; the first module whose answer is not finite is {found[0] if found else culprit}; {advice}")
         if len(found) >= SINGLY:
             root = culprit.path.split(".", maxsplit=1)[0]
-            culprit = Culprit(path=root, module=networks[root], dtype=culprit.dtype, sound=True)
+            culprit = Culprit(path=root, module=module_at(networks, root), dtype=culprit.dtype, sound=True)
         compute_in_fp32(culprit.module)
         found.append(culprit)
     return found

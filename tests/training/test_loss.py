@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from synthaug.diffusion.objective import debiased_weight, min_snr_weight, multires_noise, perturbed, weighted_mean
+from synthaug.diffusion.schedule import NoiseSchedule
+from synthaug.errors import SettingError
 from synthaug.training.loss import Loss
 
 
@@ -22,11 +24,26 @@ def test_the_debiased_weight_means_the_same_whatever_is_predicted():
     assert torch.allclose(debiased_weight(torch.tensor([1e6]), "epsilon"), torch.tensor([1000.0]).rsqrt())
 
 
-def test_a_step_of_noise_alone_has_a_finite_weight():
-    nothing = torch.zeros(1)
+@pytest.mark.parametrize(("kind", "min_snr", "debiased"), [("epsilon", 1.0, 1000.0**0.5), ("v_prediction", 0.0, 0.0), ("sample", 0.0, 0.0)])
+def test_weights_at_the_last_step_of_a_schedule_that_ends_in_noise_alone_are_their_limits(kind, min_snr, debiased):
+    alpha, sigma = NoiseSchedule(last=0.0).scales()
+    snr = (alpha / sigma) ** 2
+    assert float(snr[-1]) == 0
 
-    assert torch.isfinite(min_snr_weight(nothing, "v_prediction")).all()
-    assert torch.isfinite(debiased_weight(nothing, "v_prediction")).all()
+    weights = [min_snr_weight(snr, kind), debiased_weight(snr, kind)]
+
+    assert all(torch.isfinite(weight).all() for weight in weights)
+    assert [float(weight[-1]) for weight in weights] == pytest.approx([min_snr, debiased])
+    assert abs(float(weights[0][-1] - weights[0][-2])) < 1e-3
+
+
+def test_weights_after_the_stretch_are_those_of_the_stretched_schedule():
+    plain, stretched = ((alpha / sigma) ** 2 for alpha, sigma in (NoiseSchedule().scales(), NoiseSchedule(last=0.0).scales()))
+
+    weight = Loss(snr_gamma=5.0).weight(stretched, "v_prediction")
+
+    assert torch.allclose(weight, stretched.clamp(max=5) / (stretched + 1))
+    assert float(Loss(snr_gamma=5.0).weight(plain, "v_prediction")[-1]) > 1e-3
 
 
 def test_multires_noise_has_variance_one_and_more_of_it_in_coarse_patches():
@@ -62,6 +79,57 @@ def test_steps_outside_of_the_range_are_never_trained():
     assert 990 < int(high.max()) < 1000
 
 
+@pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (1.0, 0.5)])
+def test_logit_normal_steps_are_normal_in_their_logits(mean, std):
+    loss = Loss(spread="logit_normal", logit_mean=mean, logit_std=std)
+
+    times = torch.cat([loss.times(16, 100_000, seeded(seed)) for seed in range(100)])
+
+    logits = torch.logit((times.double() + 0.5) / 100_000)
+    assert float(logits.mean()) == pytest.approx(mean, abs=0.02)
+    assert float(logits.std()) == pytest.approx(std, rel=0.02)
+    assert int(times.min()) >= 0
+    assert int(times.max()) < 100_000
+
+
+def test_logit_normal_steps_stay_in_the_range_that_is_trained():
+    times = torch.cat([Loss(spread="logit_normal", logit_std=3.0, steps=(0.2, 0.4)).times(8, 1000, seeded(seed)) for seed in range(50)])
+
+    assert 200 <= int(times.min()) < 215
+    assert 385 < int(times.max()) < 400
+
+
+def test_large_differences_count_by_their_size_and_small_ones_by_their_square():
+    difference = torch.tensor([-0.001, 0.0, 0.001, 50.0, 100.0])
+
+    error = Loss(huber=0.1).error(difference)
+
+    assert torch.allclose(error[:3], difference[:3] ** 2, rtol=1e-3)
+    assert float(error[4] - error[3]) == pytest.approx(2 * 0.1 * 50, rel=1e-3)
+    assert torch.equal(Loss().error(difference), difference**2)
+
+
+def test_regularisation_images_count_as_much_as_asked_for():
+    regular = torch.tensor([False, True])
+
+    assert torch.equal(torch.as_tensor(Loss(prior_weight=0.25).share(regular)), torch.tensor([1.0, 0.25]))
+    assert Loss(prior_weight=0.25).share(None) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"logit_std": 0.0}, "logit_std must be from 0.1 to 3; 1 is usual, got 0.0"),
+        ({"logit_mean": float("nan")}, "logit_mean must be from -3 to 3; 0 is usual, got nan"),
+        ({"huber": -1.0}, "huber must be 0 or above; 0.1 is usual, 0 turns it off, got -1.0"),
+        ({"prior_weight": -0.5}, "prior_weight must be 0 or above; 1 counts them like photos, got -0.5"),
+    ],
+)
+def test_settings_outside_of_their_ranges_are_refused(settings, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        Loss(**settings)
+
+
 def test_weights_are_those_of_the_settings():
     snr = torch.tensor([0.5, 50.0])
 
@@ -80,3 +148,19 @@ def test_a_small_masked_area_counts_as_much_as_a_large_one():
     assert float(means[0]) == pytest.approx(float(error[0, :, 2, 3].mean()))
     assert float(means[1]) == pytest.approx(float(error[1, :, :6].mean()))
     assert torch.allclose(weighted_mean(error, torch.ones(2, 1, 8, 8)), weighted_mean(error, None))
+
+
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.6, 1.0])
+def test_the_gradient_has_the_same_scale_whatever_share_of_the_photo_is_masked(share):
+    """The same error everywhere, moved by one weight: its expected gradient must not depend on the mask."""
+    norms = []
+    for seed in range(40):
+        generator = seeded(seed)
+        mask = torch.zeros(160)
+        mask[torch.randperm(160, generator=generator)[: int(share * 160)]] = 1
+        weight = torch.tensor(0.0, requires_grad=True)
+        answer, target = weight * torch.ones(1, 4, 10, 16), 1 + 0.5 * torch.randn(1, 4, 10, 16, generator=generator)
+        weighted_mean((answer - target).square(), mask.reshape(1, 1, 10, 16)).sum().backward()
+        norms.append(weight.grad)
+
+    assert float(torch.stack(norms).mean()) == pytest.approx(-2, rel=0.03)
