@@ -96,3 +96,11 @@ def test_the_quick_look_clears_no_pair_that_is_near(monkeypatch):
         firsts += [] if near else [row]
     assert set(found) == expected
     assert 7 <= len(expected) < 16
+
+
+def test_no_picture_has_no_distance_and_no_repeat():
+    some, none = thumbnails(scenes(2)), torch.empty(0, *thumbnails(scenes(1)).shape[1:])
+
+    assert copy_distances(some, none).shape == (2, 0)
+    assert copy_distances(none, some).shape == (0, 2)
+    assert repeats(some, [], 0.5) == repeats(some, [1], 0.5) == {}
