@@ -174,7 +174,7 @@ def test_a_disk_that_is_full_leaves_no_half_file_and_the_old_one_whole(tiny_base
 
 def as_many_words_as_clip(folder):
     """A tokenizer of the full size; most of its words are never spelled."""
-    train_tokenizer(["a fish"], folder, merges=0)
+    train_tokenizer(["a fish"], folder)
     path = folder / "vocab.json"
     spelled = [word for word in json.loads(path.read_text()) if not word.startswith("<|")]
     words = [*spelled, *(f"word{i}" for i in range(49406 - len(spelled))), "<|startoftext|>", "<|endoftext|>"]
