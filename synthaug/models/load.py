@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from synthaug.errors import SettingError, SynthaugError, UnusableFileError
 from synthaug.models.base import Base, Part, Prediction, check_whole, family_of, fingerprint, inpaints, still
 from synthaug.models.single_file import read_single_file
 from synthaug.models.stated import agreed_prediction
-from synthaug.models.tokenizers import checked
+from synthaug.models.tokenizers import read_tokenizer
 from synthaug.pocket import WEIGHTS
 from synthaug.pocket.checksums import check_weights
 
@@ -120,10 +120,10 @@ def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Pre
         base.vae = _network(AutoencoderKL, place, "vae", name, dtype)
     if "text" in parts:
         base.text_encoder = _network(CLIPTextModel, place, "text_encoder", name, dtype)
-        base.tokenizer = checked(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer"))
+        base.tokenizer = read_tokenizer(place, subfolder="tokenizer")
         if family == "sdxl":
             base.text_encoder_2 = _network(CLIPTextModelWithProjection, place, "text_encoder_2", name, dtype)
-            base.tokenizer_2 = checked(CLIPTokenizer.from_pretrained(place, subfolder="tokenizer_2"))
+            base.tokenizer_2 = read_tokenizer(place, subfolder="tokenizer_2")
     return base
 
 

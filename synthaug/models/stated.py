@@ -77,7 +77,7 @@ def _sidecar(path: Path) -> dict[str, str]:
     """What the official configuration of a checkpoint says; without a word about it, it means epsilon."""
     try:
         model = dict(yaml.safe_load(path.read_text(encoding="utf-8"))["model"]["params"])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise UnusableFileError(
             f"a configuration beside a checkpoint must have model.params, {path} has none that can be read "
             f"({str(error).splitlines()[0]}); take it away, or copy it again"

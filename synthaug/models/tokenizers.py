@@ -7,12 +7,13 @@ texts filled up with zeros, CLIP's with ends.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from transformers import CLIPTokenizer
 
 from synthaug.errors import UnusableFileError
 
-__all__ = ["checked", "find_tokenizer"]
+__all__ = ["find_tokenizer", "read_tokenizer"]
 
 _KNOWN = (
     ("openai/clip-vit-large-patch14", ""),
@@ -40,7 +41,7 @@ def find_tokenizer(file: Path, *, words: int, is_open: bool, second: bool = Fals
     """
     own = file.parent / "tokenizer_2"
     if second and own.is_dir():
-        return _fitting(checked(CLIPTokenizer.from_pretrained(own)), own, file, words)
+        return _fitting(read_tokenizer(own), own, file, words)
     tokenizer, place = _beside(file) or _cached() or _downloaded(file)
     tokenizer = _fitting(tokenizer, place, file, words)
     if is_open and tokenizer.pad_token_id == tokenizer.eos_token_id:
@@ -48,8 +49,19 @@ def find_tokenizer(file: Path, *, words: int, is_open: bool, second: bool = Fals
     return tokenizer
 
 
-def checked(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
-    """Refuse a tokenizer without words: transformers makes one where the files are missing."""
+def read_tokenizer(place: Path | str, **settings: Any) -> CLIPTokenizer:
+    """Read a tokenizer from a folder or the hub.
+
+    Raises:
+        OSError: If there is none.
+        ValueError: If it is damaged, or has no words: transformers makes one where the files are missing.
+    """
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(place, **settings)
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # tokenizers knows nothing finer for a damaged file
+        raise ValueError(f"its tokenizer cannot be read: {error}") from error
     if len(tokenizer) < 256:
         raise ValueError(f"its tokenizer knows {len(tokenizer)} tokens, not even the letters; vocab.json or merges.txt is missing")
     return tokenizer
@@ -57,13 +69,13 @@ def checked(tokenizer: CLIPTokenizer) -> CLIPTokenizer:
 
 def _beside(file: Path) -> tuple[CLIPTokenizer, Path] | None:
     folder = file.parent / "tokenizer"
-    return (checked(CLIPTokenizer.from_pretrained(folder)), folder) if folder.is_dir() else None
+    return (read_tokenizer(folder), folder) if folder.is_dir() else None
 
 
 def _cached() -> tuple[CLIPTokenizer, str] | None:
     for hub, folder in _KNOWN:
         try:
-            return checked(CLIPTokenizer.from_pretrained(hub, subfolder=folder, local_files_only=True)), hub
+            return read_tokenizer(hub, subfolder=folder, local_files_only=True), hub
         except (OSError, ValueError):
             continue  # not in the cache: the next one, and then the hub
     return None
@@ -72,7 +84,7 @@ def _cached() -> tuple[CLIPTokenizer, str] | None:
 def _downloaded(file: Path) -> tuple[CLIPTokenizer, str]:
     hub, folder = _KNOWN[0]
     try:
-        return checked(CLIPTokenizer.from_pretrained(hub, subfolder=folder)), hub
+        return read_tokenizer(hub, subfolder=folder), hub
     except (OSError, ValueError) as error:
         raise UnusableFileError(
             f"a checkpoint in one file needs a tokenizer, {file.parent} has no folder 'tokenizer' and {hub} cannot be reached; copy "

@@ -207,7 +207,8 @@ def test_a_damaged_folder_is_named_with_what_to_do(copied_base, damage):
         load_base(str(copied_base))
 
 
-def test_a_base_moves_with_every_part_it_has(tiny_base):
-    base = load_base(str(tiny_base), parts=("unet", "text")).to("cpu", torch.float16)
+def test_a_base_moves_with_every_part_it_has(tiny_sdxl_base):
+    base = load_base(str(tiny_sdxl_base), parts=("unet", "text")).to("cpu", torch.float16)
 
-    assert {weight.dtype for part in (base.unet, base.text_encoder) for weight in part.parameters()} == {torch.float16}
+    parts = (base.unet, base.text_encoder, base.text_encoder_2)
+    assert {weight.dtype for part in parts for weight in part.parameters()} == {torch.float16}

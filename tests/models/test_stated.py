@@ -114,7 +114,7 @@ def test_another_prediction_is_refused(made):
         read(made("sd1", metadata={"modelspec.prediction_type": "sample"}))
 
 
-@pytest.mark.parametrize("sidecar", ["model: [", "other: 1", "text", "model:\n  params: 3\n"])
+@pytest.mark.parametrize("sidecar", ["model: [", "other: 1", "text", "model:\n  params: 3\n", "model:\n  params: text\n"])
 def test_a_configuration_that_cannot_be_read_is_named(made, sidecar):
     with pytest.raises(UnusableFileError, match=r"beside a checkpoint must have model.params, .*model.yaml has none that can be read"):
         read(made("sd1", sidecar=sidecar))

@@ -8,7 +8,8 @@ from transformers import CLIPTokenizer
 
 from synthaug.errors import UnusableFileError
 from synthaug.models import tokenizers
-from synthaug.models.tokenizers import find_tokenizer
+from synthaug.models.tokenizers import find_tokenizer, read_tokenizer
+from synthaug.pocket.words import train_tokenizer
 
 
 @pytest.fixture
@@ -84,6 +85,14 @@ def test_a_folder_without_words_is_refused(tmp_path):
 
     with pytest.raises(ValueError, match=r"its tokenizer knows \d tokens, not even the letters"):
         find_tokenizer(tmp_path / "model.safetensors", words=49408, is_open=False)
+
+
+def test_a_tokenizer_whose_files_are_damaged_is_named(tmp_path):
+    train_tokenizer(["a fish"], tmp_path / "tokenizer")
+    (tmp_path / "tokenizer" / "merges.txt").write_text("#version: 0.2\nbroken\n")
+
+    with pytest.raises(ValueError, match=r"its tokenizer cannot be read: .*[Mm]erges"):
+        read_tokenizer(tmp_path / "tokenizer")
 
 
 def test_an_open_clip_encoder_gets_texts_that_are_filled_up_with_word_0(tiny_base, tmp_path, words):
