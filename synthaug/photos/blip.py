@@ -72,40 +72,44 @@ def _loaded(name: str) -> tuple[Any, Any]:
     """Network and processor."""
     here = Path(name).exists()
     try:
-        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
-        from transformers.utils import logging as transformers_logging
+        import transformers
 
-        transformers_logging.disable_progress_bar()
-        config = AutoConfig.from_pretrained(name, local_files_only=here)
-        if config.model_type not in KINDS:
-            raise UnusableFileError(
-                f"a captioner must be of the kind {', '.join(KINDS)}, {name} is of the kind {config.model_type!r}; give another --model, "
-                "such as Salesforce/blip-image-captioning-base"
-            )
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            name, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, local_files_only=here
-        )
-        processor = AutoProcessor.from_pretrained(name, local_files_only=here)
+        transformers.utils.logging.disable_progress_bar()
+        try:
+            return _read(transformers, name, here=here)
+        finally:
+            transformers.utils.logging.enable_progress_bar()
     except ImportError as error:
         raise MissingExtraError(
             f"automatic captions need transformers 4.57 or newer and torchvision ({error}); run pip install 'synthaug[caption]'"
         ) from error
+    except UnusableFileError:
+        raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise _sentence(name, error, here=here) from error
+        first = str(error).strip().splitlines()[0]
+        if here:
+            raise UnusableFileError(
+                f"the captioner {name} cannot be loaded: {first}; download it again, with config.json, tokenizer and model.safetensors"
+            ) from error
+        raise SettingError(
+            f"no captioner {name!r} was found here or on the hub ({first}); give a folder, or a hub id while online"
+        ) from error
+
+
+def _read(transformers: Any, name: str, *, here: bool) -> tuple[Any, Any]:
+    """The same, as long as nothing goes wrong."""
+    config = transformers.AutoConfig.from_pretrained(name, local_files_only=here)
+    if config.model_type not in KINDS:
+        raise UnusableFileError(
+            f"a captioner must be of the kind {', '.join(KINDS)}, {name} is of the kind {config.model_type!r}; give another --model, "
+            "such as Salesforce/blip-image-captioning-base"
+        )
+    model, report = transformers.AutoModelForImageTextToText.from_pretrained(
+        name, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True, local_files_only=here
+    )
+    processor = transformers.AutoProcessor.from_pretrained(name, local_files_only=here)
     _check(name, model, processor, sorted(report["missing_keys"]))
     return model, processor
-
-
-def _sentence(name: str, error: Exception, *, here: bool) -> Exception:
-    """What loading ended with, as something that can be put right."""
-    if isinstance(error, UnusableFileError):
-        return error
-    first = str(error).strip().splitlines()[0]
-    if here:
-        return UnusableFileError(
-            f"the captioner {name} cannot be loaded: {first}; download it again, with config.json, tokenizer and model.safetensors"
-        )
-    return SettingError(f"no captioner {name!r} was found here or on the hub ({first}); give a folder, or a hub id while online")
 
 
 def _check(name: str, model: Any, processor: Any, missing: Sequence[str]) -> None:

@@ -174,7 +174,7 @@ def _file(photo: Path) -> Path:
 
 
 def _described(photos: Sequence[Path], work: _Work, model: str, batch_size: int) -> Iterator[tuple[Path, str]]:
-    """Photos and captions that the model has a part in, batch by batch; photos that cannot be read are named and left out."""
+    """Photos and captions that the model has a part in, batch by batch; photos that cannot be read or described are named and left out."""
     seen: list[tuple[Path, Tensor]] = []
     captioner: Captioner | None = None
     for number, photo in enumerate(photos, 1):
@@ -184,6 +184,9 @@ def _described(photos: Sequence[Path], work: _Work, model: str, batch_size: int)
             print(f"skipped {photo.name}: {error}")
         if seen and (len(seen) == batch_size or number == len(photos)):
             captioner = captioner or Captioner(model)
-            said = captioner([picture for _, picture in seen])
-            yield from [(path, work.text(path, auto)) for (path, _), auto in zip(seen, said, strict=True)]
+            for (path, _), auto in zip(seen, captioner([picture for _, picture in seen]), strict=True):
+                if auto:
+                    yield path, work.text(path, auto)
+                else:
+                    print(f"skipped {path.name}: the model has nothing to say of it")
             seen = []

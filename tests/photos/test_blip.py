@@ -167,6 +167,16 @@ def test_a_photo_that_cannot_be_read_is_named_and_the_others_are_described(blip,
     assert len(list(folder.glob("*.txt"))) == 5
 
 
+def test_a_photo_of_which_nothing_is_said_is_named_and_left_without_a_caption(photo_folder, capsys, monkeypatch):
+    folder = photo_folder(2)
+    monkeypatch.setattr("synthaug.photos.caption.Captioner", lambda _: lambda _: ["a fish", ""])
+
+    caption(photos=folder, model="x", template="iriko, {auto}")
+
+    assert "skipped photo_01.jpg: the model has nothing to say of it" in capsys.readouterr().out
+    assert [file.read_text() for file in folder.glob("*.txt")] == ["iriko, a fish\n"]
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
