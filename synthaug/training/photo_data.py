@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections import Counter
@@ -33,6 +34,8 @@ from synthaug.training.regular import DrawRegular, check_regular, share_of
 from synthaug.training.views import Views
 
 __all__ = ["PhotoData", "Views"]
+
+log = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 
@@ -176,6 +179,9 @@ class PhotoData(LightningDataModule):
         chosen = settled(self._given, found.settings, base.size)
         self.size, self.batch_size, self.outside_mask = chosen.size, chosen.batch_size, chosen.outside_mask
         self.caption_dropout, self.views = chosen.caption_dropout, replace(self.views, flip=chosen.flip)
+        if found.settings.held_out and not self.held_out and not self.held_out_views:
+            share = found.settings.held_out
+            log.warning("%s would keep back %g of the photos, none are; give --data.held_out a number of photos", self.folder, share)
         if self.held_out_views and not self.views.differ:
             raise SettingError(
                 f"views that are kept back must differ from the photo, held_out_views is {self.held_out_views} and views.zoom 1; give "
