@@ -67,7 +67,7 @@ def held_out(photos: Path, *, group: str, measurements: int, views_differ: bool)
         measurements: How often it would be measured.
         views_differ: Whether one view of a photo differs from another.
     """
-    nothing = {"data.held_out": 0, "data.held_out_views": 0}
+    nothing: dict[str, object] = {"data.held_out": 0, "data.held_out_views": 0}
     if measurements < FEWEST:
         return nothing, f"nothing is kept back: {measurements} measurements would be made, which cannot be compared"
     groups = count_photos(photos, (*SUFFIXES, *OTHERS), group)[1]
