@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 from synthaug.errors import OutputError, UnusableFileError
 
 __all__ = [
+    "FORMATS",
     "MAX_PIXELS",
     "SUFFIXES",
     "digest",
@@ -37,7 +39,7 @@ __all__ = [
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """File names that are taken for pictures."""
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 """What may be inside (multi-picture JPEGs count as JPEG); Pillow would otherwise also run a PostScript file that calls itself a photo."""
 
 MAX_PIXELS = 120_000_000
@@ -100,14 +102,14 @@ def _decoded(path: Path | str, data: bytes | None, max_pixels: int) -> Image.Ima
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of metadata that it cannot read and of bombs; both are dealt with here
-            with Image.open(path if data is None else io.BytesIO(data), formats=_FORMATS) as opened:
+            with Image.open(path if data is None else io.BytesIO(data), formats=FORMATS) as opened:
                 if opened.width * opened.height > max_pixels:
                     raise UnusableFileError(
                         f"a picture may have at most {max_pixels:,} pixels, {path} says {opened.width} x {opened.height}; "
                         "make it smaller, or leave it out if you do not know it (such files are made to fill memory)"
                     )
                 opened.load()
-                return ImageOps.exif_transpose(opened)
+                return _upright(opened)
     except (UnusableFileError, MemoryError):
         raise
     except UnidentifiedImageError:
@@ -120,6 +122,13 @@ def _decoded(path: Path | str, data: bytes | None, max_pixels: int) -> Image.Ima
         raise UnusableFileError(f"there is no file {path}; check the path") from None
     except Exception as error:  # Pillow promises no list of what its decoders raise
         raise UnusableFileError(f"{path} is damaged ({error}); copy it from the camera again or leave it out") from error
+
+
+def _upright(opened: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(opened)
+    except (SyntaxError, struct.error):  # the EXIF is broken, not the picture: it stays as it lies, as in every viewer
+        return opened.copy()
 
 
 def _as_srgb(picture: Image.Image) -> Image.Image:

@@ -2,131 +2,114 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from torch import Tensor
-
-from synthaug.errors import OutputError, PhotoFolderError, SettingError, UnusableFileError, require
-from synthaug.photos.checks import Look, look_at, remarks
-from synthaug.photos.folder import PhotoFolder, read_caption, read_folder
-from synthaug.photos.lighting import contrast, flattened
-from synthaug.pixels import SUFFIXES, digest, framed, framed_mask, read_image, read_mask, save_mask, save_png
-from synthaug.records import Photo
+from synthaug.errors import SettingError
+from synthaug.photos.background import read_grounds
+from synthaug.photos.folder import PhotoFolder, read_folder
+from synthaug.photos.report import collected, report_on
+from synthaug.photos.variants import MARK, Changes
+from synthaug.photos.writing import Written, write_json, write_photo, write_report
+from synthaug.pixels import SUFFIXES
 
 __all__ = ["prepare"]
 
 _LIST = "photos.json"
 
-FADED = 0.7
-"""Share of a defect's contrast that must be left after the light was evened out."""
 
-
-def prepare(
+def prepare(  # noqa: PLR0913  # every argument is an option of the command line
     *,
     photos: Path,
-    out: Path,
+    out: Path | None = None,
     size: tuple[int, int] = (512, 512),
     caption: str = "a photo of {trigger}",
     trigger: str = "",
     group: str = "",
     masks: Path | None = None,
     flatten: float = 0.0,
+    shadows: float = 0.0,
+    background: str = "",
+    variants: int = 1,
+    save_mattes: bool = False,
+    report_only: bool = False,
 ) -> None:
     """Check photos and write them upright, framed and captioned, without any EXIF.
 
     Beside each PNG goes its caption as text, masks go into ``mask``, and ``photos.json`` lists hashes, groups
     and what was skipped. The originals are left alone. A second run writes the same bytes, but caption files
-    that are already there are kept, so that they can be edited.
+    that are already there are kept, so that they can be edited. What was found out about the photos is printed, and goes into
+    ``report`` as JSON and as a sheet of all photos, each with its verdict.
 
     Args:
         photos: Folder of photos; captions come from text files beside them or from the template.
-        out: Folder to write to, not the photos' own.
+        out: Folder to write to, not the photos' own; only a report may do without.
         size: Height and width; the middle of a photo is cropped to this shape and resized.
-        caption: Template for photos without a text file; ``{trigger}`` stands for the trigger word.
+        caption: Template for photos without a text file; ``{trigger}`` stands for the trigger word, ``{background}`` for the colour or
+            picture that the thing lies on, such as "a {trigger} on a {background} background".
         trigger: Word that will bring out what is learned.
         group: How many parts to cut off a file name, at its underscores, to find the group: ``"-1"`` is the last one.
         masks: Folder of masks, pictures with the photos' names, bright = defect; ``mask`` among the photos when left out.
         flatten: Even out the light, 0 (leave it) to 1; a warning names photos whose marked defect fades with it.
+        shadows: Lighten the shadow that the thing throws, 0 (leave it) to 1; with ``background``, how much of it is left behind.
+        background: Lay the thing on other backgrounds, parted by commas: names of colours, hex colours such as 3a6ea5, folders of
+            pictures, ``own`` for the photo's own. Photos whose thing cannot be told from its background keep it, and are named.
+        variants: How often to write each photo, each time on another background, as ``NAME_v1.png`` and so on.
+        save_mattes: Write where the thing was found, white, into ``matte``.
+        report_only: Print the report with a line for each photo, and write nothing but ``report``, if ``out`` is given.
 
     Raises:
-        PhotoFolderError: If the photos cannot be used.
-        SettingError: If a setting cannot be used, or ``out`` holds pictures that are not of these photos.
+        PhotoFolderError: If the photos, or pictures of backgrounds, cannot be used.
+        SettingError: If a setting cannot be used, ``out`` holds pictures that are not of these photos, or no photo at all has a
+            background that could be changed.
         OutputError: If something cannot be written.
     """
     if min(size) < 8:
         raise SettingError(f"size must be height and width of at least 8 pixels, got {size}; 512 by 512 suits Stable Diffusion 1.x")
-    require({"flatten must be from 0 to 1; 1 takes out all unevenness": (0 <= flatten <= 1, flatten)})
-    found = read_folder(photos, caption=caption, trigger=trigger, group=group, masks=masks)
+    if report_only:
+        _report_only(photos, size, out)
+        return
+    grounds = read_grounds(background)
+    changes = Changes(size=size, flatten=flatten, shadows=shadows, grounds=grounds, variants=variants, save_mattes=save_mattes)
+    if out is None:
+        raise SettingError("the prepared photos need a folder to be written to; give --out, or --report_only true to write none")
+    found = read_folder(photos, caption=caption.replace("{background}", MARK), trigger=trigger, group=group, masks=masks)
     names = _names(found)
-    _check_folder(photos, out, names)
-    written = [_write(photo, out / name, size, flatten) for photo, name in zip(found.photos, names, strict=True)]
+    _check_folder(photos, out, [file for name in names for file in changes.file_names(name)])
+    written = [write_photo(photo, out, name, changes) for photo, name in zip(found.photos, names, strict=True)]
+    report = collected(found, [entry.looked for entry in written], size)
     skipped = [{"file": path.name, "reason": reason} for path, reason in found.skipped]
-    content = {"size": list(size), "flatten": flatten, "photos": [entry.listed for entry in written], "skipped": skipped}
-    _write_text(out / _LIST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    content = {"size": list(size), "flatten": flatten, "shadows": shadows, "background": background, "variants": variants}
+    write_json(out / _LIST, content | {"photos": [entry for one in written for entry in one.listed], "skipped": skipped})
+    folder = write_report(report, out)
     _tell(found, written, out, size)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Written:
-    """One photo that was written."""
-
-    listed: dict[str, Any]
-    look: Look
-    edited: bool
-    faded: bool
-    """Whether evening out the light took away much of the marked defect's contrast."""
-
-
-def _write(photo: Photo, path: Path, size: tuple[int, int], flatten: float) -> _Written:
-    """Write picture, caption and mask of one photo."""
-    picture = read_image(photo.path)
-    mask = None if photo.mask is None else _framed_mask(photo, picture, size)
-    small = framed(flattened(picture, strength=flatten) if flatten else picture, size)
-    faded = bool(flatten) and mask is not None and contrast(small, mask) < FADED * contrast(framed(picture, size), mask)
-    _folder(path.parent if mask is None else path.parent / "mask")
-    save_png(small, path)
-    if mask is not None:
-        save_mask(mask, path.parent / "mask" / path.name)
-    beside = path.with_suffix(".txt")
-    text = read_caption(beside) if beside.exists() else photo.caption
-    if not beside.exists():
-        _write_text(beside, text + "\n")
-    listed = {
-        "file": path.name, "sha256": digest(small), "group": photo.group, "caption": text,
-        "mask": None if mask is None else f"mask/{path.name}", "source": photo.path.name, "source_sha256": photo.sha256,
-    }  # fmt: skip
-    look = look_at(photo.path.name, picture, size, sha256=photo.sha256, defect=None if mask is None else float(mask.float().mean()))
-    return _Written(listed=listed, look=look, edited=text != photo.caption, faded=faded)
-
-
-def _framed_mask(photo: Photo, picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """The mask of a photo, cropped as the photo is.
-
-    Raises:
-        PhotoFolderError: If it cannot be read, or is not as large as the upright photo.
-    """
-    assert photo.mask is not None
-    try:
-        mask = read_mask(photo.mask)
-    except UnusableFileError as error:
-        raise PhotoFolderError(f"the mask of {photo.path.name} cannot be used: {error}") from error
-    if mask.shape != picture.shape[1:]:
-        (h, w), (height, width) = mask.shape, picture.shape[1:]
-        raise PhotoFolderError(
-            f"a mask must be as large as its upright photo, {photo.mask} is {w} x {h}, {photo.path.name} is {width} x {height}; "
-            "draw it again or leave it out"
+    _warn(written, changes, group)
+    done = [option for option, used in (("--shadows", shadows), ("--background", background), ("--flatten", flatten)) if used]
+    for sentence in report.sentences():
+        if not any(f"{option} " in sentence for option in done):
+            print(f"warning: {sentence}")
+    print(f"all photos at a glance: {folder / 'sheet.png'}")
+    if all(one.doubt for one in written):
+        raise SettingError(
+            f"no photo shows a thing that can be told from its background ({written[0].doubt}), so all were written as they are; "
+            "leave out --background and --shadows, or take photos of one thing on plain paper"
         )
-    return framed_mask(mask, size)
+
+
+def _report_only(photos: Path, size: tuple[int, int], out: Path | None) -> None:
+    """Print the report, and write it if there is somewhere to write it to."""
+    report = report_on(photos, size)
+    print(report.table(), *report.sentences(), sep="\n")
+    if not report.sentences():
+        print("nothing to remark")
+    if out is not None:
+        print(f"all photos at a glance: {write_report(report, out) / 'sheet.png'}")
 
 
 def _names(found: PhotoFolder) -> list[str]:
-    """A file name for each photo: ``a.jpg`` and ``a.png`` must not end in the same one."""
+    """What to call the files of each photo: ``a.jpg`` and ``a.png`` must not end in the same one."""
     stems = Counter(photo.path.stem for photo in found.photos)
-    return [f"{photo.path.stem if stems[photo.path.stem] == 1 else photo.path.name}.png" for photo in found.photos]
+    return [photo.path.stem if stems[photo.path.stem] == 1 else photo.path.name for photo in found.photos]
 
 
 def _check_folder(photos: Path, out: Path, names: list[str]) -> None:
@@ -145,35 +128,35 @@ def _check_folder(photos: Path, out: Path, names: list[str]) -> None:
         )
 
 
-def _tell(found: PhotoFolder, written: list[_Written], out: Path, size: tuple[int, int]) -> None:
-    masks = sum(entry.listed["mask"] is not None for entry in written)
+def _tell(found: PhotoFolder, written: list[Written], out: Path, size: tuple[int, int]) -> None:
+    listed = [entry for one in written for entry in one.listed]
+    masks = sum(entry["mask"] is not None for entry in listed)
     groups = len({photo.group for photo in found.photos})
-    print(f"{len(written)} photos of {groups} groups written to {out}, {size[0]} pixels high and {size[1]} wide, {masks} with a mask")
+    more = f" as {len(listed)} pictures" if len(listed) != len(written) else ""
+    print(f"{len(written)} photos of {groups} groups written to {out}{more}, {size[0]} pixels high and {size[1]} wide, {masks} with a mask")
     print(f"skipped {len(found.skipped)} files" + "".join(f"\n  {path.name}: {reason}" for path, reason in found.skipped))
-    if edited := [entry.listed["file"] for entry in written if entry.edited]:
+    if edited := [file for one in written for file in one.edited]:
         print(
             f"kept {len(edited)} captions that were already there, such as that of {edited[0]}; delete a .txt file to have it written anew"
         )
-    if faded := [entry.listed["file"] for entry in written if entry.faded]:
+
+
+def _warn(written: list[Written], changes: Changes, group: str) -> None:
+    """Say what was not done as asked, or what to look after."""
+    if faded := [one.file for one in written if one.faded]:
         print(
             f"warning: evening out the light takes away much of the marked defect in {len(faded)} photos, such as {faded[0]}; "
             "use a smaller --flatten, or none"
         )
-    for remark in remarks([entry.look for entry in written], size):
-        print(f"warning: {remark}")
-
-
-def _folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"the folder {folder} cannot be made ({error.strerror}); choose another one") from error
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written ({error.strerror}); free some space or choose another folder") from error
+    for doubt in sorted({one.doubt for one in written} - {""}):
+        left = [one.file for one in written if one.doubt == doubt]
+        names = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+        print(f"warning: background and shadow of {len(left)} of {len(written)} photos were left alone, because {doubt}: {names}")
+    if cut := [one.file for one in written if one.cut]:
+        print(
+            f"warning: much of the marked defect lies off the thing that was found in {len(cut)} photos, such as {cut[0]}; "
+            "it was kept, with its old background around it; have a look"
+        )
+    if changes.variants > 1:
+        rule = int(group) - 1 if group else -1
+        print(f"variants of one photo belong together: read this folder with the group rule {rule}, so that they are never split")
