@@ -77,6 +77,7 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--patience", type=int, default=5, help="stop after so many measurements in a row that were worse than the lowest; 0 never"
         )
+        parser.add_argument("--check_photos", type=bool, default=True, help="look at the photos first and say what is wrong with them")
         parser.link_arguments("model.base", "data.base")
 
     @property
@@ -180,7 +181,7 @@ class FitCLI(LightningCLI):
     def _callbacks(self, files: WholeFiles) -> list[Callback]:
         resumed = None if self.resumed is None else self.resumed.path
         return [
-            Opening(),
+            Opening(look=self.config.check_photos and self.resumed is None),
             LossCurve(),
             SaveLora(self.config.out, patience=self.config.patience),
             Checkpoints(self.folder, every=self.config.save_every, settings=self.settings, files=files, resumed=resumed),
