@@ -75,7 +75,7 @@ def picture_size(path: Path | str) -> tuple[int, int]:
         UnusableFileError: If the file is not a picture.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as opened:
+        with Image.open(path, formats=FORMATS) as opened:
             lying = opened.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
             return (opened.width, opened.height) if lying else (opened.height, opened.width)
     except (OSError, SyntaxError, ValueError) as error:

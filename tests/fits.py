@@ -10,5 +10,6 @@ def options(base: Path, folder: Path, out: Path, *more: str, steps: int = 4) -> 
     return [
         "--model.base", str(base), "--data.photos", str(folder), "--data.batch_size", "2", "--model.shape.rank", "2",
         "--trainer.accelerator", "cpu", "--trainer.max_steps", str(steps), "--trainer.precision", "32-true", "--data.cache", "none",
+        "--check_photos", "false",
         "--out", str(out), *more,
     ]  # fmt: skip

@@ -100,8 +100,8 @@ def _pictures(folder: Path) -> list[Ground]:
 
 def _words(stem: str) -> str:
     """``wooden_table_03`` is a wooden table; a name that is a code says nothing."""
-    words = re.sub(r"[\s_\-]*\d*$", "", stem).replace("_", " ").replace("-", " ")
-    return words if words and all(letter.isalpha() or letter == " " for letter in words) else "patterned"
+    words = re.sub(r"\d+$", "", stem).replace("_", " ").replace("-", " ").split()
+    return " ".join(words) if words and all(word.isalpha() and not word.isupper() for word in words) else "patterned"
 
 
 def chosen(grounds: tuple[tuple[Ground, ...], ...], name: str, variant: int) -> Ground:

@@ -60,7 +60,8 @@ def prepare(  # noqa: PLR0913  # every argument is an option of the command line
 
     Raises:
         PhotoFolderError: If the photos, or pictures of backgrounds, cannot be used.
-        SettingError: If a setting cannot be used, or ``out`` holds pictures that are not of these photos.
+        SettingError: If a setting cannot be used, ``out`` holds pictures that are not of these photos, or no photo at all has a
+            background that could be changed.
         OutputError: If something cannot be written.
     """
     if min(size) < 8:
@@ -88,6 +89,11 @@ def prepare(  # noqa: PLR0913  # every argument is an option of the command line
         if not any(f"{option} " in sentence for option in done):
             print(f"warning: {sentence}")
     print(f"all photos at a glance: {folder / 'sheet.png'}")
+    if all(one.doubt for one in written):
+        raise SettingError(
+            f"no photo shows a thing that can be told from its background ({written[0].doubt}), so all were written as they are; "
+            "leave out --background and --shadows, or take photos of one thing on plain paper"
+        )
 
 
 def _report_only(photos: Path, size: tuple[int, int], out: Path | None) -> None:

@@ -180,7 +180,8 @@ def read(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise UnusableFileError(f"{path.name} cannot be read ({str(error).splitlines()[0][:120]})") from error
+        first = next(iter(str(error).splitlines()), "it ends too early")
+        raise UnusableFileError(f"{path.name} cannot be read ({first[:120]})") from error
     if not isinstance(content, dict) or MARK not in content:
         raise UnusableFileError(f"{path.name} is no checkpoint of synthaug fit")
     return content
@@ -193,7 +194,7 @@ def newest(folder: Path) -> Found:
         SettingError: If there is none at all.
         UnusableFileError: If none can be read.
     """
-    damaged = []
+    damaged: list[str] = []
     for path in reversed(checkpoints_in(folder)):
         try:
             return Found(path=path, settings=read(path)[MARK]["settings"], damaged=tuple(damaged))

@@ -11,14 +11,13 @@ from typing import Any
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.utilities import rank_zero_only
 from typing_extensions import override
 
 from synthaug.errors import OutputError, SettingError, SynthaugError, require
 from synthaug.training.callbacks import PlainProgress
 from synthaug.training.checkpoints import Checkpoints, Found, WholeFiles, as_text, differences, newest
 from synthaug.training.defaults import Card
-from synthaug.training.logs import MISSING_TENSORBOARD, has_tensorboard, usual_loggers
+from synthaug.training.logs import MISSING_TENSORBOARD, has_tensorboard, is_first, usual_loggers
 from synthaug.training.lora_training import LoraTraining
 from synthaug.training.opening import CHOSEN, Opening, choices, held_out
 from synthaug.training.photo_data import PhotoData
@@ -38,7 +37,7 @@ ALSO = ("trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradien
 
 def say(line: str) -> None:
     """Print, in the first of several processes."""
-    if rank_zero_only.rank in (None, 0):
+    if is_first():
         print(line, flush=True)
 
 
@@ -78,6 +77,7 @@ class FitCLI(LightningCLI):
         parser.add_argument(
             "--patience", type=int, default=5, help="stop after so many measurements in a row that were worse than the lowest; 0 never"
         )
+        parser.add_argument("--check_photos", type=bool, default=True, help="look at the photos first and say what is wrong with them")
         parser.link_arguments("model.base", "data.base")
 
     @property
@@ -181,7 +181,7 @@ class FitCLI(LightningCLI):
     def _callbacks(self, files: WholeFiles) -> list[Callback]:
         resumed = None if self.resumed is None else self.resumed.path
         return [
-            Opening(),
+            Opening(look=self.config.check_photos and self.resumed is None),
             LossCurve(),
             SaveLora(self.config.out, patience=self.config.patience),
             Checkpoints(self.folder, every=self.config.save_every, settings=self.settings, files=files, resumed=resumed),

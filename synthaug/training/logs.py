@@ -14,7 +14,7 @@ from torch import Tensor
 
 from synthaug.errors import OutputError
 
-__all__ = ["MISSING_TENSORBOARD", "log_picture", "usual_loggers"]
+__all__ = ["MISSING_TENSORBOARD", "has_tensorboard", "is_first", "log_picture", "usual_loggers"]
 
 MISSING_TENSORBOARD = (
     "TensorBoard is not installed, numbers go into metrics.csv alone; pip install tensorboard, or name another logger with --trainer.logger"
@@ -33,15 +33,20 @@ def usual_loggers(folder: Path, *, resumed_at: int | None) -> list[Logger]:
         OutputError: If earlier numbers cannot be rewritten.
     """
     written = CSVLogger(folder.parent, name="", version=folder.name, flush_logs_every_n_steps=1)
-    if rank_zero_only.rank == 0:
+    if is_first():
         before = _rows(folder / "metrics.csv", resumed_at)
         written.experiment.metrics = before  # the writer starts anew and would drop them
         if resumed_at is None:
             _forget(folder / "tensorboard")
     if not has_tensorboard():
         return [written]
-    more = {} if resumed_at is None else {"purge_step": resumed_at}
+    more: dict[str, Any] = {} if resumed_at is None else {"purge_step": resumed_at}
     return [written, TensorBoardLogger(folder.parent, name="", version=folder.name, sub_dir="tensorboard", default_hp_metric=False, **more)]
+
+
+def is_first() -> bool:
+    """Whether this is the first of several processes, or the only one; known before there is a trainer."""
+    return getattr(rank_zero_only, "rank", None) in (None, 0)
 
 
 def has_tensorboard() -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from synthaug.lora.file import FORMAT, SeenPhoto
+from synthaug.lora.naming import NetworkKind
 from synthaug.lora.updates import Update
 from synthaug.training.lora_training import LoraTraining
 from synthaug.training.photo_data import PhotoData
@@ -31,7 +32,7 @@ def metadata_of(
     trainer: Trainer,
     module: LoraTraining,
     data: PhotoData,
-    layers: Mapping[str, Mapping[str, Update]],
+    layers: Mapping[NetworkKind, Mapping[str, Update]],
     *,
     name: str,
     started: float,
@@ -82,7 +83,7 @@ def _base(module: LoraTraining) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _network(module: LoraTraining, layers: Mapping[str, Mapping[str, Update]]) -> dict[str, object]:
+def _network(module: LoraTraining, layers: Mapping[NetworkKind, Mapping[str, Update]]) -> dict[str, object]:
     """Rank and alpha as most layers have them, and those of every part as kohya's network arguments."""
     shape, every = module.shape, [layer for found in layers.values() for layer in found.values()]
     dim = Counter(layer.rank for layer in every).most_common(1)[0][0] if module.start is not None else shape.rank

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from synthaug.models.load import load_base
 from synthaug.photos.folder import OTHERS
+from synthaug.photos.report import report_on
 from synthaug.pixels import SUFFIXES
 from synthaug.training.defaults import FAMILIES, SMALL, Card, choose_defaults, count_photos, memory_of
 from synthaug.training.estimate import cost_of, rate_of, seconds_per_step
@@ -67,7 +68,7 @@ def held_out(photos: Path, *, group: str, measurements: int, views_differ: bool)
         measurements: How often it would be measured.
         views_differ: Whether one view of a photo differs from another.
     """
-    nothing = {"data.held_out": 0, "data.held_out_views": 0}
+    nothing: dict[str, object] = {"data.held_out": 0, "data.held_out_views": 0}
     if measurements < FEWEST:
         return nothing, f"nothing is kept back: {measurements} measurements would be made, which cannot be compared"
     groups = count_photos(photos, (*SUFFIXES, *OTHERS), group)[1]
@@ -80,7 +81,14 @@ def held_out(photos: Path, *, group: str, measurements: int, views_differ: bool)
 
 
 class Opening(Callback):
-    """Say how long the run will take and how much memory, before its first step."""
+    """Say what is wrong with the photos, how long the run will take and how much memory, before its first step.
+
+    Args:
+        look: Whether to look at the photos; it takes up to half a second for each.
+    """
+
+    def __init__(self, *, look: bool = True) -> None:
+        self.look = look
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -89,6 +97,11 @@ class Opening(Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
         assert isinstance(data, PhotoData)
         assert isinstance(pl_module, LoraTraining)
+        if self.look:
+            assert data.found is not None
+            assert data.size is not None
+            for sentence in report_on(data.found, data.size).sentences():
+                print(sentence, flush=True)
         print(estimate(trainer, pl_module, data), flush=True)
 
 

@@ -35,8 +35,8 @@ def test_each_trouble_is_named_once_with_its_photos():
         "1 photo is almost black: night.jpg",
         "1 photo is almost white: flash.jpg",
         "1 photo is much less sharp than the others: blur.jpg",
-        "1 photo is the same as another one: twin.jpg = fine.jpg",
         "1 photo is without any defect in its mask at this size: lost.jpg",
+        "1 photo is the same as another one: twin.jpg = fine.jpg",
     ]
 
 

@@ -77,7 +77,7 @@ def test_it_knows_when_it_does_not_know(kind, doubt):
         picture[:, 50:58, 70:80] = 40
     if kind == "three sides":
         picture[:, 60:85] = (20 + 60 * torch.rand(3, 25, 160, generator=random)).to(torch.uint8)
-        picture[:, 85:, 70:95] = 50
+        picture[:, 85:, 70:95] = picture[:, 60:85, 70:95].repeat(1, 2, 1)[:, :35]
     if kind == "noise":
         picture = torch.randint(0, 256, (3, 12, 16), dtype=torch.uint8, generator=random).repeat_interleave(10, 1).repeat_interleave(10, 2)
 

@@ -184,6 +184,14 @@ def test_two_processes_train_as_one_with_their_batches_together(photo_folder, ti
     assert any(float(layer.delta().abs().max()) > 1e-4 for layer in one.layers.values())
 
 
+def test_what_is_wrong_with_the_photos_is_said_before_the_first_step(photo_folder, tiny_base, tmp_path, capsys):
+    fit(options(tiny_base, photo_folder(5), tmp_path / "a.safetensors", "--check_photos", "true", steps=1))
+
+    said = capsys.readouterr().out
+    assert "only 5 photos can be used; 20 are better" in said
+    assert said.index("20 are better") < said.index("step 1 of 1")
+
+
 def measuring(monkeypatch, *losses):
     """Let the measurements of a run be these."""
     left = iter(losses)
