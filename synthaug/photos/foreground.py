@@ -142,7 +142,8 @@ def _texture(light: Tensor, reach: int = 5) -> Tensor:
     """How restless the surroundings are, at half the size; single lines, such as a shadow's rim, do not count."""
     detail = (light - blurred(light[None], 2)[0]).abs()
     padded = F.pad(detail[None, None], (reach,) * 4, mode="reflect")
-    return padded.unfold(2, 2 * reach + 1, 2).unfold(3, 2 * reach + 1, 2).flatten(4).median(-1).values[0, 0]
+    middle: Tensor = padded.unfold(2, 2 * reach + 1, 2).unfold(3, 2 * reach + 1, 2).flatten(4).median(-1).values
+    return middle[0, 0]
 
 
 def _by_rules(look: _Looks) -> tuple[Tensor, Tensor]:

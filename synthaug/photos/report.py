@@ -28,11 +28,11 @@ LONGEST = 512
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoReport:
-    """What was found out about photos; :func:`report_on` makes one.
+    r"""What was found out about photos; :func:`report_on` makes one.
 
     Example:
         >>> look = Look(name="a.jpg", shape=(300, 400), light=0.5, sharpness=0.1, sha256="00")
-        >>> print(*PhotoReport(size=(512, 512), looks=(look,)).sentences(), sep="\\n")
+        >>> print(*PhotoReport(size=(512, 512), looks=(look,)).sentences(), sep="\n")
         only 1 photo can be used; 20 are better, more of the same thing from other sides and in other light
         1 photo is smaller than 512 x 512 and was magnified: a.jpg
     """
@@ -53,7 +53,9 @@ class PhotoReport:
         """What is wrong, a sentence each; empty when nothing is."""
         said = []
         if self.skipped:
-            names = ", ".join(name for name, _ in self.skipped[:5]) + (f" and {len(self.skipped) - 5} more" if len(self.skipped) > 5 else "")
+            names = ", ".join(name for name, _ in self.skipped[:5]) + (
+                f" and {len(self.skipped) - 5} more" if len(self.skipped) > 5 else ""
+            )
             said.append(f"{len(self.skipped)} file{'s' if len(self.skipped) > 1 else ''} cannot be used: {names}")
         if len(self.looks) < FEW:
             one = "1 photo" if len(self.looks) == 1 else f"{len(self.looks)} photos"
