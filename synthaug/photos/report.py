@@ -13,6 +13,7 @@ from synthaug.errors import require
 from synthaug.photos.checks import Look, look_at, remarks, scene_of, troubles
 from synthaug.photos.exif import file_facts
 from synthaug.photos.folder import PhotoFolder, read_folder
+from synthaug.photos.foreground import working_size
 from synthaug.photos.report_sheet import SIDE, Field, draw_sheet
 from synthaug.pixels import framed, read_image
 from synthaug.records import Photo
@@ -21,9 +22,6 @@ __all__ = ["PhotoReport", "look_at_photo", "report_on"]
 
 FEW = 15
 """Fewer photos than this teach a LoRA little but themselves."""
-
-LONGEST = 512
-"""The background is looked for at this long side at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +130,9 @@ def look_at_photo(photo: Photo, picture: Tensor, size: tuple[int, int], *, defec
         defect: Share of the framed mask that is defect; None without a mask.
     """
     look = look_at(photo.path.name, picture, size, sha256=photo.sha256, defect=defect, file=file_facts(photo.path))
-    scene = scene_of(framed(picture, _at_most(size, LONGEST)))
-    return replace(look, scene=scene), framed(picture, _at_most(size, SIDE))
-
-
-def _at_most(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    scale = min(1.0, longest / max(size))
-    return max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
+    scale = SIDE / max(size)
+    view = framed(picture, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+    return replace(look, scene=scene_of(framed(picture, working_size(picture, size)))), view
 
 
 def _told_apart(looks: Sequence[Look], photos: Sequence[Photo]) -> tuple[Look, ...]:

@@ -93,10 +93,10 @@ def lightened(picture: Tensor, found: Foreground, *, strength: float = 1.0) -> T
 
     Example:
         >>> from synthaug.photos.foreground import find_foreground
-        >>> photo = torch.full((3, 64, 96), 220, dtype=torch.uint8)
-        >>> photo[:, 30:45, 40:70] = 170  # a shadow
-        >>> photo[0, 20:40, 30:65] = 20  # and what throws it
-        >>> int(lightened(photo, find_foreground(photo))[1, 43, 55]) > 205
+        >>> photo = torch.full((3, 128, 192), 220, dtype=torch.uint8)
+        >>> photo[:, 60:95, 80:140] = 170  # a shadow
+        >>> photo[0, 40:80, 60:130] = 20  # and what throws it
+        >>> int(lightened(photo, find_foreground(photo))[1, 88, 110]) > 210
         True
     """
     require({"strength must be from 0 to 1; 1 takes the shadow away": (0 <= strength <= 1, strength)})
