@@ -56,7 +56,8 @@ def read_grounds(text: str) -> tuple[tuple[Ground, ...], ...]:
     """Understand a list of grounds: for each part of it, the grounds that it offers, one for a colour, many for a folder.
 
     Args:
-        text: Parted by commas: names of colours, hex colours such as ``#3a6ea5``, folders of pictures, or ``own`` for the photo's own ground.
+        text: Parted by commas: names of colours, hex colours such as ``#3a6ea5``, folders of pictures, or ``own`` for the
+            photo's own ground.
 
     Raises:
         SettingError: If a part is none of these; the message lists the colours.

@@ -36,7 +36,7 @@ BLURRED = 0.5
 """Blur above which a photo is unsharp whatever the others are; sharp phone photos have 0.2 to 0.3, a blur of two pixels gives 0.55."""
 
 ALIKE = 0.94
-"""Correlation of two small pictures above which they are nearly the same: copies in other light or mirrored have 0.99, photos of a series 0.75."""
+"""Correlation of two small pictures above which they are nearly the same: mirrored or lighter copies have 0.99, photos of a series 0.75."""
 
 SHADOWED = 0.2
 """Share of the light that a cast shadow must take to be worth a remark."""
@@ -102,10 +102,10 @@ class Look:
     white: float = 0.0
     """Share of it that is pure white."""
 
-    file: FileFacts = FileFacts()
+    file: FileFacts = field(default_factory=FileFacts)
     """What its file says of itself."""
 
-    scene: Scene = Scene()
+    scene: Scene = field(default_factory=Scene)
     """What the thing lies on."""
 
     tiny: Tensor | None = field(default=None, repr=False, compare=False)
@@ -116,8 +116,9 @@ class Look:
         return {key: value for key, value in asdict(self).items() if key != "tiny"}
 
 
-def look_at(name: str, picture: Tensor, size: tuple[int, int], *, sha256: str, defect: float | None = None,
-            file: FileFacts = FileFacts()) -> Look:  # fmt: skip
+def look_at(
+    name: str, picture: Tensor, size: tuple[int, int], *, sha256: str, defect: float | None = None, file: FileFacts | None = None
+) -> Look:
     """Measure a photo, uint8 (3, H, W); its scene is left to :func:`scene_of`, which takes longer.
 
     Example:
@@ -132,7 +133,7 @@ def look_at(name: str, picture: Tensor, size: tuple[int, int], *, sha256: str, d
     return Look(
         name=name, shape=(height, width), light=float(light.mean()), sharpness=float((4 * middle - beside).std()), sha256=sha256,
         defect=defect, blur=max(_blur(light), _blur(light.T)), black=float((small.amax(0) <= 3).float().mean()),
-        white=float((small.amin(0) >= 252).float().mean()), file=file, tiny=_tiny(picture),
+        white=float((small.amin(0) >= 252).float().mean()), file=file or FileFacts(), tiny=_tiny(picture),
     )  # fmt: skip
 
 
@@ -206,7 +207,8 @@ def _single(usual: float, height: int, width: int) -> list[tuple[str, str, Calla
          lambda x: x.file.orientation != 1),
         ("in EXIF that cannot be read, so it may not be upright", "in EXIF that cannot be read, so they may not be upright",
          lambda x: x.file.broken_exif),
-        ("marked with the place where it was taken, which is left behind", "marked with the place where they were taken, which is left behind",
+        ("marked with the place where it was taken, which is left behind",
+         "marked with the place where they were taken, which is left behind",
          lambda x: x.file.gps),
         ("in colours other than sRGB and was converted", "in colours other than sRGB and were converted", _converted),
         ("with a colour profile that cannot be read, so its colours may be off",
@@ -227,15 +229,16 @@ def _habits(looks: Sequence[Look]) -> Iterator[str]:
         sides = [scene.side for scene in shadowed]
         side = max(sorted(set(sides)), key=sides.count)
         yield (
-            f"in {len(shadowed)} of {len(looks)} photos the thing throws a shadow that takes {median(s.shadow for s in shadowed):.0%} of the "
-            f"light, most often to the {side}, and drawn images will have it, too; synthaug prepare --shadows 1 takes it away"
+            f"in {len(shadowed)} of {len(looks)} photos the thing throws a shadow that takes "
+            f"{median(s.shadow for s in shadowed):.0%} of the light, most often to the {side}, "
+            "and drawn images will have it, too; synthaug prepare --shadows 1 takes it away"
         )
     colours = [scene.background for scene in plain]
     colour = max(sorted(set(colours)), key=colours.count, default="")
     if len(looks) > 1 and colours.count(colour) >= MOST * len(looks):
         yield (
-            f"in {colours.count(colour)} of {len(looks)} photos the background is {colour}, {median(s.share for s in plain):.0%} of the picture, "
-            "and drawn images will have it, too; synthaug prepare --background blue,beige,own varies it"
+            f"in {colours.count(colour)} of {len(looks)} photos the background is {colour}, {median(s.share for s in plain):.0%} of the "
+            "picture, and drawn images will have it, too; synthaug prepare --background blue,beige,own varies it"
         )
     if uneven := sum(scene.unevenness > UNEVEN for scene in plain):
         yield f"in {uneven} of {len(looks)} photos the background is lit unevenly; synthaug prepare --flatten 1 evens it out"
@@ -270,7 +273,8 @@ def _tiny(picture: Tensor, side: int = 24) -> Tensor:
     small = F.interpolate(light[None, None], (side, side), mode="area")[0]
     detail = (small - blurred(small, 4))[0]
     detail = detail - detail.mean()
-    return detail / detail.norm().clamp_min(side)
+    length = max(float(detail.square().sum().sqrt()), side)
+    return detail / length
 
 
 def _blur(light: Tensor) -> float:

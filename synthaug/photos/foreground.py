@@ -21,10 +21,10 @@ from torch.nn import functional as F
 from synthaug.photos.cutting import likelier, walked
 from synthaug.photos.regions import blurred, filled, grown, opened, parts, shrunk
 
-__all__ = ["Foreground", "find_foreground", "linear"]
+__all__ = ["Foreground", "find_foreground", "linear", "working_size"]
 
 SIDE = 512
-"""Texture is looked at with this long side, areas with half of it."""
+"""Texture is looked at with this long side, areas with half of it; small pictures are magnified to twice their size at most."""
 
 SMALLEST, LARGEST = 0.01, 0.9
 """Share of the picture that the thing must fill."""
@@ -58,6 +58,18 @@ class Foreground:
 def linear(picture: Tensor) -> Tensor:
     """uint8 (3, H, W) to linear light, float 0 to 1; a plain power of 2.2 stands for sRGB's curve."""
     return (picture.float() / 255) ** 2.2
+
+
+def working_size(picture: Tensor, size: tuple[int, int]) -> tuple[int, int]:
+    """The size, of the same shape, at which a thing is found best when a photo is to be framed to a smaller or larger one.
+
+    Example:
+        >>> working_size(torch.zeros(3, 3000, 4000), (128, 96)), working_size(torch.zeros(3, 150, 150), (1024, 1024))
+        ((512, 384), (150, 150))
+    """
+    whole = min(picture.shape[1] / size[0], picture.shape[2] / size[1])  # the crop's own resolution
+    scale = min(SIDE / max(size), max(whole, 8 / min(size)))
+    return max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
 
 
 def find_foreground(picture: Tensor) -> Foreground:
@@ -105,7 +117,7 @@ class _Looks:
     @classmethod
     def of(cls, picture: Tensor) -> _Looks:
         height, width = picture.shape[1:]
-        scale = SIDE / max(height, width)
+        scale = min(2.0, SIDE / max(height, width))
         size = (2 * max(16, round(height * scale / 2)), 2 * max(16, round(width * scale / 2)))
         logs = F.interpolate(linear(picture)[None], size, mode="area" if scale < 1 else "bilinear")[0].clamp_min(2e-4).log()
         ground = _smooth_surface(logs)
@@ -142,7 +154,8 @@ def _texture(light: Tensor, reach: int = 5) -> Tensor:
     """How restless the surroundings are, at half the size; single lines, such as a shadow's rim, do not count."""
     detail = (light - blurred(light[None], 2)[0]).abs()
     padded = F.pad(detail[None, None], (reach,) * 4, mode="reflect")
-    return padded.unfold(2, 2 * reach + 1, 2).unfold(3, 2 * reach + 1, 2).flatten(4).median(-1).values[0, 0]
+    middle: Tensor = padded.unfold(2, 2 * reach + 1, 2).unfold(3, 2 * reach + 1, 2).flatten(4).median(-1).values
+    return middle[0, 0]
 
 
 def _by_rules(look: _Looks) -> tuple[Tensor, Tensor]:

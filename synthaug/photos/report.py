@@ -13,6 +13,7 @@ from synthaug.errors import require
 from synthaug.photos.checks import Look, look_at, remarks, scene_of, troubles
 from synthaug.photos.exif import file_facts
 from synthaug.photos.folder import PhotoFolder, read_folder
+from synthaug.photos.foreground import working_size
 from synthaug.photos.report_sheet import SIDE, Field, draw_sheet
 from synthaug.pixels import framed, read_image
 from synthaug.records import Photo
@@ -22,17 +23,14 @@ __all__ = ["PhotoReport", "look_at_photo", "report_on"]
 FEW = 15
 """Fewer photos than this teach a LoRA little but themselves."""
 
-LONGEST = 512
-"""The background is looked for at this long side at most."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoReport:
-    """What was found out about photos; :func:`report_on` makes one.
+    r"""What was found out about photos; :func:`report_on` makes one.
 
     Example:
         >>> look = Look(name="a.jpg", shape=(300, 400), light=0.5, sharpness=0.1, sha256="00")
-        >>> print(*PhotoReport(size=(512, 512), looks=(look,)).sentences(), sep="\\n")
+        >>> print(*PhotoReport(size=(512, 512), looks=(look,)).sentences(), sep="\n")
         only 1 photo can be used; 20 are better, more of the same thing from other sides and in other light
         1 photo is smaller than 512 x 512 and was magnified: a.jpg
     """
@@ -53,7 +51,9 @@ class PhotoReport:
         """What is wrong, a sentence each; empty when nothing is."""
         said = []
         if self.skipped:
-            names = ", ".join(name for name, _ in self.skipped[:5]) + (f" and {len(self.skipped) - 5} more" if len(self.skipped) > 5 else "")
+            names = ", ".join(name for name, _ in self.skipped[:5]) + (
+                f" and {len(self.skipped) - 5} more" if len(self.skipped) > 5 else ""
+            )
             said.append(f"{len(self.skipped)} file{'s' if len(self.skipped) > 1 else ''} cannot be used: {names}")
         if len(self.looks) < FEW:
             one = "1 photo" if len(self.looks) == 1 else f"{len(self.looks)} photos"
@@ -130,13 +130,9 @@ def look_at_photo(photo: Photo, picture: Tensor, size: tuple[int, int], *, defec
         defect: Share of the framed mask that is defect; None without a mask.
     """
     look = look_at(photo.path.name, picture, size, sha256=photo.sha256, defect=defect, file=file_facts(photo.path))
-    scene = scene_of(framed(picture, _at_most(size, LONGEST)))
-    return replace(look, scene=scene), framed(picture, _at_most(size, SIDE))
-
-
-def _at_most(size: tuple[int, int], longest: int) -> tuple[int, int]:
-    scale = min(1.0, longest / max(size))
-    return max(8, round(size[0] * scale)), max(8, round(size[1] * scale))
+    scale = SIDE / max(size)
+    view = framed(picture, (max(1, round(size[0] * scale)), max(1, round(size[1] * scale))))
+    return replace(look, scene=scene_of(framed(picture, working_size(picture, size)))), view
 
 
 def _told_apart(looks: Sequence[Look], photos: Sequence[Photo]) -> tuple[Look, ...]:

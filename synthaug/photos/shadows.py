@@ -1,8 +1,8 @@
 """The shadow that a thing throws on its ground: how strong, to which side, and how to lighten it.
 
 A shadow is what the ground lacks of the light that the smooth surface through the rest of it has. It is lightened by what it
-lacks, in linear light and per colour, so that its tint goes with it; grain and stains of the ground stay, and the thing is left alone. The lack is looked at through
-a guided filter, which keeps a shadow's sharp rim and lets the grain pass.
+lacks, in linear light and per colour, so that its tint goes with it; the grain of the ground stays, and the thing is left alone.
+The lack is looked at through a guided filter, which keeps a shadow's sharp rim and lets the grain pass.
 
 Shadow as a factor on the ground: Finlayson et al. 2006, https://doi.org/10.1109/TPAMI.2006.18; guided filter: He et al. 2010,
 https://doi.org/10.1007/978-3-642-15549-9_1.
@@ -93,10 +93,10 @@ def lightened(picture: Tensor, found: Foreground, *, strength: float = 1.0) -> T
 
     Example:
         >>> from synthaug.photos.foreground import find_foreground
-        >>> photo = torch.full((3, 64, 96), 220, dtype=torch.uint8)
-        >>> photo[:, 30:45, 40:70] = 170  # a shadow
-        >>> photo[0, 20:40, 30:65] = 20  # and what throws it
-        >>> int(lightened(photo, find_foreground(photo))[1, 43, 55]) > 205
+        >>> photo = torch.full((3, 128, 192), 220, dtype=torch.uint8)
+        >>> photo[:, 60:95, 80:140] = 170  # a shadow
+        >>> photo[0, 40:80, 60:130] = 20  # and what throws it
+        >>> int(lightened(photo, find_foreground(photo))[1, 88, 110]) > 210
         True
     """
     require({"strength must be from 0 to 1; 1 takes the shadow away": (0 <= strength <= 1, strength)})
@@ -132,7 +132,6 @@ def _small(picture: Tensor, found: Foreground, longest: int = 256) -> tuple[Tens
 
 def _side(thing: Tensor, weight: Tensor) -> str:
     """Where the weight lies, seen from the thing: compared pixel by pixel with the nearest rim, by eight directions."""
-    rows, columns = torch.meshgrid(*(torch.arange(length, dtype=torch.float32) for length in thing.shape), indexing="ij")
     smooth = blurred(thing[None], max(2, round(REACH * max(thing.shape))))[0]
     down, right = (torch.gradient(smooth, dim=dim)[0] for dim in (0, 1))
     x, y = -float((right * weight).sum()), -float((down * weight).sum())

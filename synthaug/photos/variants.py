@@ -9,9 +9,10 @@ from torch import Tensor
 
 from synthaug.errors import require
 from synthaug.photos.background import Ground, chosen, replaced, surface
-from synthaug.photos.foreground import Foreground, find_foreground
+from synthaug.photos.foreground import Foreground, find_foreground, working_size
 from synthaug.photos.regions import blurred, grown
 from synthaug.photos.shadows import lightened
+from synthaug.pixels import framed, framed_mask
 from synthaug.seeds import seed_for
 
 __all__ = ["MARK", "Changes", "Made", "Variant", "variants_of"]
@@ -81,7 +82,7 @@ class Made:
     """At least one; just the photo itself where the thing is in doubt."""
 
     matte: Tensor | None = None
-    """Where the thing is, float (H, W), 0 to 1; None where it is in doubt or nobody asked."""
+    """Where the thing is, white, uint8 (3, H, W); None where it is in doubt or nobody asked."""
 
     doubt: str = ""
     """Why the thing could not be told from its background."""
@@ -93,18 +94,24 @@ class Made:
 def variants_of(picture: Tensor, mask: Tensor | None, changes: Changes, *, name: str, own: str) -> Made:
     """Make the variants of a photo; the same name and changes always make the same ones.
 
+    The thing is found, and the changes are made, at the size that suits that best; only then is the photo made as small as wanted.
+
     Args:
-        picture: uint8 (3, H, W), framed.
+        picture: uint8 (3, H, W), whole.
         mask: uint8 (H, W), 1 = defect, which is never cut away; None without one.
         changes: What to do.
         name: Decides which backgrounds come first and how they lie.
         own: What to call the photo's own background.
     """
+    plain = Variant(picture=framed(picture, changes.size), words=own)
     if not changes.need_the_thing:
-        return Made(variants=(Variant(picture=picture, words=own),))
+        return Made(variants=(plain,))
+    size = working_size(picture, changes.size)
+    size = size if max(size) > max(changes.size) else changes.size
+    picture, mask = framed(picture, size), None if mask is None else framed_mask(mask, size)
     found = find_foreground(picture)
     if doubt := found.doubt or _doubt(found, mask):
-        return Made(variants=(Variant(picture=picture, words=own),), doubt=doubt)
+        return Made(variants=(plain,), doubt=doubt)
     cut = mask is not None and bool(mask.any()) and float(found.matte[mask > 0].mean()) < 0.5
     if mask is not None:
         found = replace(found, matte=torch.maximum(found.matte, _soft(mask)))
@@ -112,13 +119,16 @@ def variants_of(picture: Tensor, mask: Tensor | None, changes: Changes, *, name:
         made = [Variant(picture=lightened(picture, found, strength=changes.shadows), words=own)]
     else:
         made = [_on(chosen(changes.grounds, name, at), picture, found, changes, f"{name}/{at}", own) for at in range(changes.variants)]
-    return Made(variants=tuple(made), matte=found.matte, cut=cut)
+    matte = (found.matte * 255).round().to(torch.uint8).expand(3, -1, -1).contiguous()
+    smaller = [replace(variant, picture=framed(variant.picture, changes.size)) for variant in made]
+    return Made(variants=tuple(smaller), matte=framed(matte, changes.size), cut=cut)
 
 
 def _on(ground: Ground, picture: Tensor, found: Foreground, changes: Changes, name: str, own: str) -> Variant:
     if ground.colour is None and ground.picture is None:
         return Variant(picture=lightened(picture, found, strength=changes.shadows), words=own)
-    below = surface(ground, changes.size, seed=seed_for(0, "surface", name))
+    height, width = found.matte.shape
+    below = surface(ground, (height, width), seed=seed_for(0, "surface", name))
     return Variant(picture=replaced(picture, found, below, shadows=changes.shadows), words=ground.words)
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from synthaug.errors import OutputError, PhotoFolderError, UnusableFileError
@@ -67,11 +66,12 @@ def write_photo(photo: Photo, out: Path, name: str, changes: Changes) -> Written
         OutputError: If something cannot be written.
     """
     picture = read_image(photo.path)
-    mask = None if photo.mask is None else _framed_mask(photo, picture, changes.size)
+    whole_mask = None if photo.mask is None else _mask(photo, picture)
+    mask = None if whole_mask is None else framed_mask(whole_mask, changes.size)
     looked = look_at_photo(photo, picture, changes.size, defect=None if mask is None else float(mask.float().mean()))
-    small = framed(flattened(picture, strength=changes.flatten) if changes.flatten else picture, changes.size)
-    faded = bool(changes.flatten) and mask is not None and contrast(small, mask) < FADED * contrast(framed(picture, changes.size), mask)
-    made = variants_of(small, mask, changes, name=photo.path.name, own=looked[0].scene.background or "mixed")
+    even = flattened(picture, strength=changes.flatten) if changes.flatten else picture
+    faded = bool(changes.flatten) and mask is not None and _contrast(even, mask) < FADED * _contrast(picture, mask)
+    made = variants_of(even, whole_mask, changes, name=photo.path.name, own=looked[0].scene.background or "mixed")
     listed, edited = [], []
     for variant, file in zip(made.variants, changes.file_names(name), strict=False):  # a photo in doubt has one variant only
         wanted = photo.caption.replace(MARK, variant.words).replace("{background}", variant.words)
@@ -90,7 +90,7 @@ def _write_variant(path: Path, picture: Tensor, caption: str, mask: Tensor | Non
         save_mask(mask, path.parent / "mask" / path.name)
     if matte is not None:
         _folder(path.parent / "matte")
-        save_png((matte * 255).round().to(torch.uint8).expand(3, -1, -1).contiguous(), path.parent / "matte" / path.name)
+        save_png(matte, path.parent / "matte" / path.name)
     beside = path.with_suffix(".txt")
     if beside.exists():
         return read_caption(beside)
@@ -105,8 +105,14 @@ def _entry(photo: Photo, file: str, variant: Variant, text: str, *, masked: bool
     }  # fmt: skip
 
 
-def _framed_mask(photo: Photo, picture: Tensor, size: tuple[int, int]) -> Tensor:
-    """The mask of a photo, cropped as the photo is.
+def _contrast(picture: Tensor, mask: Tensor) -> float:
+    """Contrast of a defect in a photo that is framed as its mask is."""
+    height, width = mask.shape
+    return contrast(framed(picture, (height, width)), mask)
+
+
+def _mask(photo: Photo, picture: Tensor) -> Tensor:
+    """The mask of a photo, as large as it.
 
     Raises:
         PhotoFolderError: If it cannot be read, or is not as large as the upright photo.
@@ -122,7 +128,7 @@ def _framed_mask(photo: Photo, picture: Tensor, size: tuple[int, int]) -> Tensor
             f"a mask must be as large as its upright photo, {photo.mask} is {w} x {h}, {photo.path.name} is {width} x {height}; "
             "draw it again or leave it out"
         )
-    return framed_mask(mask, size)
+    return mask
 
 
 def write_report(report: PhotoReport, out: Path) -> Path:

@@ -68,7 +68,7 @@ def test_a_coloured_surface_has_its_colour_and_differs_a_little_by_seed():
 
 
 def test_a_piece_of_a_picture_is_as_large_as_the_photo(tmp_path):
-    (ground, _), = read_grounds(str(pictures(tmp_path / "grounds")))
+    ((ground, _),) = read_grounds(str(pictures(tmp_path / "grounds")))
 
     assert surface(ground, (64, 32), seed=3).shape == (3, 64, 32)
 
@@ -94,12 +94,16 @@ def test_a_shadow_goes_along_or_is_left_behind():
     ground = surface(Ground(words="white", colour=(240, 240, 240)), (180, 240), seed=0)
     inner = photo.shadow & (found.matte < 0.02)
 
-    kept, none = (linear(replaced(photo.picture, found, ground, shadows=s))[:, inner].mean() / linear(ground)[:, inner].mean() for s in (0.0, 1.0))
+    kept, none = (
+        linear(replaced(photo.picture, found, ground, shadows=s))[:, inner].mean() / linear(ground)[:, inner].mean() for s in (0.0, 1.0)
+    )
 
     assert 0.5 < float(kept) < 0.8
     assert float(none) == pytest.approx(1, abs=0.02)
 
 
-@pytest.mark.parametrize(("colour", "name"), [((250, 250, 250), "white"), ((205, 205, 210), "light grey"), ((180, 30, 30), "red"), ((0, 0, 0), "black")])
+@pytest.mark.parametrize(
+    ("colour", "name"), [((250, 250, 250), "white"), ((205, 205, 210), "light grey"), ((180, 30, 30), "red"), ((0, 0, 0), "black")]
+)
 def test_colours_have_names(colour, name):
     assert colour_name(colour) == name

@@ -7,10 +7,17 @@ from synthaug.photos.cutting import likelier, walked
 
 def test_the_walk_solves_the_screened_equation():
     random = torch.Generator().manual_seed(0)
-    guess, trust, features = torch.rand(5, 6, generator=random), 0.05 + torch.rand(5, 6, generator=random), torch.rand(2, 5, 6, generator=random)
+    guess, trust, features = (
+        torch.rand(5, 6, generator=random),
+        0.05 + torch.rand(5, 6, generator=random),
+        torch.rand(2, 5, 6, generator=random),
+    )
     number = torch.arange(30).reshape(5, 6)
     matrix = torch.diag(trust.flatten())
-    for one, other in [*zip(number[1:].flatten(), number[:-1].flatten(), strict=True), *zip(number[:, 1:].flatten(), number[:, :-1].flatten(), strict=True)]:
+    for one, other in [
+        *zip(number[1:].flatten(), number[:-1].flatten(), strict=True),
+        *zip(number[:, 1:].flatten(), number[:, :-1].flatten(), strict=True),
+    ]:
         flat = features.flatten(1)
         weight = torch.exp(-3.0 * (flat[:, one] - flat[:, other]).square().sum()) + 1e-3
         matrix[one, one] += weight

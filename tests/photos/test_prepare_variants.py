@@ -81,7 +81,8 @@ def test_a_photo_whose_thing_is_in_doubt_keeps_its_background_and_is_named(still
     assert not (out / "noise_v2.png").exists()
     assert [entry["background"] for entry in listed(out)][-1] == "mixed"
     said = capsys.readouterr().out
-    assert "warning: background and shadow of 1 of 6 photos were left alone, because what stands out fills more than 90% of the photo: noise_v1.png" in said
+    assert "warning: background and shadow of 1 of 6 photos were left alone" in said
+    assert "because what stands out fills more than 90% of the photo: noise_v1.png" in said
 
 
 def test_nothing_is_pretended_when_every_photo_is_in_doubt(tmp_path):

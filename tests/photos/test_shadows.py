@@ -71,5 +71,5 @@ def test_the_grain_of_the_paper_stays_in_what_was_shadow():
 def test_a_strength_above_one_is_refused():
     photo = still_life()
 
-    with pytest.raises(SettingError, match="strength must be from 0 to 1; 1 takes the shadow away, got 1.5"):
+    with pytest.raises(SettingError, match=r"strength must be from 0 to 1; 1 takes the shadow away, got 1\.5"):
         lightened(photo.picture, find_foreground(photo.picture), strength=1.5)
