@@ -30,6 +30,7 @@ import torch
 from machine import show
 from PIL import Image
 from random_base import make_base
+from typing_extensions import override
 
 CAPTION = "a photo of a fish on white paper"
 WARM_UP = 1
@@ -150,9 +151,11 @@ def ours(args: argparse.Namespace, clock: Clock) -> None:
     from synthaug.training.lora_training import LoraShape
 
     class Watch(Callback):
+        @override
         def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
             clock.start()
 
+        @override
         def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             clock.step()
 

@@ -128,6 +128,16 @@ def test_peft_takes_the_tensors_into_a_model_of_its_own(tiny_networks, tiny_base
     assert torch.allclose(layer.get_delta_weight("default"), file.layers[CONV].delta(), atol=1e-6)
 
 
+def test_a_doras_lengths_have_the_axes_of_their_weight_in_kohyas_layout_whatever_they_came_from(tiny_networks, tmp_path):
+    uneven(tiny_networks, dora=True).write(tmp_path / "folder", layout="peft")
+
+    LoraFile.read(tmp_path / "folder").write(tmp_path / "a.safetensors")
+
+    tensors = load_file(tmp_path / "a.safetensors")
+    assert tensors[f"{CONV}.dora_scale"].shape == (16, 1, 1, 1)
+    assert tensors[f"{ATTENTION}.dora_scale"].shape == (16, 1)
+
+
 def test_one_network_of_a_folder_is_read_by_itself(tiny_networks, tmp_path):
     file = uneven(tiny_networks, dora=False)
     file.write(tmp_path / "both", layout="peft")
