@@ -220,5 +220,16 @@ def differences(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
 
 
 def as_text(value: object) -> str:
-    """A setting as it is compared and printed."""
-    return json.dumps(value, default=str, sort_keys=True)
+    """A setting as it is compared and printed, in every process alike.
+
+    Example:
+        >>> as_text(json.dumps), as_text((0.0, 1.0))
+        ('"json.dumps"', '[0.0, 1.0]')
+    """
+    return json.dumps(value, default=_named, sort_keys=True)
+
+
+def _named(value: object) -> str:
+    """Functions and classes by their name, since their text says where they lie in memory."""
+    name = getattr(value, "__qualname__", None)
+    return str(value) if name is None else f"{getattr(value, '__module__', '')}.{name}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +30,7 @@ class Draw(Protocol):
 class Score(Protocol):
     """Compares drawn images with the photos; ``synthaug.curation.PhotoLikeness`` is one."""
 
-    def score(self, images: Tensor, photos: Tensor) -> Mapping[str, float]:
+    def score(self, images: Tensor, photos: Tensor) -> dict[str, float]:
         """Numbers by name, ``copy_rate`` among them; images and photos are uint8 (N, 3, H, W) and (M, 3, H, W)."""
 
 

@@ -34,8 +34,9 @@ def fit(argv: Sequence[str]) -> None:
     try:
         trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=path, weights_only=True)
     except SystemExit:  # Lightning's answer to Ctrl-C
-        _tell(cli)
-        say(f"stopped at step {trainer.global_step}; {cli.config.out} holds what was learned, go on with --resume true")
+        if trainer.global_step > 0:
+            _tell(cli)
+            say(f"stopped at step {trainer.global_step}; {cli.config.out} holds what was learned, go on with --resume true")
         raise KeyboardInterrupt from None
     _tell(cli)
 

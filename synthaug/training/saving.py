@@ -109,8 +109,8 @@ class SaveLora(Callback):
 
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Ctrl-C keeps what was learned; a failure does not overwrite a good file."""
-        if isinstance(exception, KeyboardInterrupt):
+        """Ctrl-C keeps what was learned, if training had begun; a failure does not overwrite a good file."""
+        if isinstance(exception, KeyboardInterrupt) and self._started and trainer.global_step > 0:
             self.on_train_end(trainer, pl_module)
 
     @override

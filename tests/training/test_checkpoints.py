@@ -14,7 +14,8 @@ from fits import options
 
 from synthaug.errors import NumericsError, OutputError, SettingError, UnusableFileError
 from synthaug.lora.file import LoraFile
-from synthaug.training.checkpoints import Checkpoints, newest
+from synthaug.training.checkpoints import Checkpoints, as_text, newest
+from synthaug.training.rate import adamw
 from synthaug.training.run import fit
 from synthaug.training.saving import SaveLora
 
@@ -289,3 +290,8 @@ def test_a_new_run_forgets_the_checkpoints_of_an_older_longer_one(photo_folder, 
     run(tiny_base, photos, out, steps=4)
 
     assert newest(tmp_path / "a-fit").path.name == "step-000004.ckpt"
+
+
+def test_settings_are_written_alike_in_every_process(tmp_path):
+    assert as_text(adamw) == '"synthaug.training.rate.adamw"'
+    assert as_text({"b": tmp_path, "a": (1, 2)}) == f'{{"a": [1, 2], "b": "{tmp_path}"}}'

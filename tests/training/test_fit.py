@@ -76,6 +76,21 @@ def test_ctrl_c_writes_what_was_learned_and_says_how_to_go_on(photo_folder, tiny
     assert LoraFile.read(out).metadata["ss_steps"] == "2"
 
 
+def test_ctrl_c_before_the_first_step_writes_nothing_and_is_no_traceback(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
+    def pressed(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PhotoData, "setup", pressed)
+    out = tmp_path / "iriko.safetensors"
+
+    with pytest.raises(SystemExit) as ended:
+        main(["fit", *options(tiny_base, photo_folder(5), out)])
+
+    assert ended.value.code == 1
+    assert "Traceback" not in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_wrong_option_ends_with_usage_and_exit_2(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["fit", "--model.learning_rat", "1", "--data.photos", str(tmp_path)])
