@@ -102,12 +102,7 @@ def read_mask(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
 def read_alpha(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor | None:
     """Where a picture cannot be seen through: uint8 (H, W), 1 = solid; None if that is everywhere.
 
-    Args:
-        path: A picture file.
-        max_pixels: Refuse larger ones before they are unpacked.
-
-    Raises:
-        UnusableFileError: If the file is not a picture, is truncated, or is too large.
+    Arguments and errors are those of :func:`read_mask`.
     """
     picture = _decoded(path, None, max_pixels)
     if "A" not in picture.mode and "transparency" not in picture.info:

@@ -61,7 +61,14 @@ class _Part:
 
 
 def read_training_set(
-    path: Path | str, *, caption: str, trigger: str, group: str, masks: Path | None = None, regular: Path | None = None
+    path: Path | str,
+    *,
+    caption: str,
+    trigger: str,
+    group: str,
+    masks: Path | None = None,
+    regular: Path | None = None,
+    regular_caption: str = "",
 ) -> TrainingSet:
     """Read photos, captions and what else a data set says.
 
@@ -75,6 +82,7 @@ def read_training_set(
             names go before.
         masks: Folder of masks; the sub-folder ``mask`` of each folder when left out.
         regular: Folder of regularisation images, or of folders such as ``1_fish``; they are captioned by text files or the folder's name.
+        regular_caption: Caption of those in ``regular`` that have neither.
 
     Returns:
         The set. What its file asks for in vain is among the remarks.
@@ -97,7 +105,7 @@ def read_training_set(
         raise PhotoFolderError(f"there is no folder {masks}; give the folder the masks lie in, or leave it out")
     parts, settings, remarks = _of_file(path, masks) if path.is_file() else _of_folder(path, masks)
     own = _once([part for part in parts if not part.regular], remarks)
-    kept = _once([*(part for part in parts if part.regular), *(_regular(regular) if regular is not None else [])], remarks)
+    kept = _once([*(part for part in parts if part.regular), *(_regular(regular, regular_caption) if regular is not None else [])], remarks)
     if not own:
         raise PhotoFolderError(f"{path} names nothing to learn, only regularisation images; add a folder without is_reg")
     for part in kept:
@@ -145,8 +153,8 @@ def _of_folder(path: Path, masks: Path | None) -> tuple[list[_Part], SetSettings
     return [*(_Part(source=replace(source, masks=masks)) for source in sources), *regular], SetSettings(), []
 
 
-def _regular(folder: Path) -> list[_Part]:
-    return [_Part(source=source, regular=True) for source in sources_of(folder)]
+def _regular(folder: Path, caption: str = "") -> list[_Part]:
+    return [_Part(source=replace(source, words=source.words or caption), regular=True) for source in sources_of(folder)]
 
 
 def _check_captions(source: Source) -> None:
@@ -155,7 +163,7 @@ def _check_captions(source: Source) -> None:
         if not source.words and caption_file(photo, source.endings) is None:
             raise PhotoFolderError(
                 f"a regularisation image must have a caption without the trigger word, {photo} has none; write {photo.stem}.txt beside "
-                "it, or name the class: a folder 1_fish, or class_tokens in a dataset file"
+                "it, or name the class: --data.regular_caption, a folder 1_fish, or class_tokens in a dataset file"
             )
 
 

@@ -68,7 +68,7 @@ class PhotoData(LightningDataModule):
             or of folders such as ``1_fish``.
         regular_share: Share of them in all batches, 0 to below 1; half when left out.
         regular_count: How many to draw with the bare base instead, once.
-        regular_caption: What the drawn ones show, such as ``a photo of a fish``.
+        regular_caption: What the drawn ones show, and those in ``regular`` without a text file, such as ``a photo of a fish``.
         drawer: What draws them, such as ``synthaug.generation.RegularImages``.
         cache: Folder that remembers encoded photos and drawn pictures, ``auto`` for the user's cache folder, or ``none``.
         encode_precision: What photos are encoded in: ``fp32``, ``fp16``, ``bf16`` or ``auto``.
@@ -140,7 +140,10 @@ class PhotoData(LightningDataModule):
         if self.found is not None:
             return
         started = time.perf_counter()
-        found = read_training_set(self.folder, caption=self.caption, trigger=self.trigger, group=self.group, regular=self.regular)
+        found = read_training_set(
+            self.folder, caption=self.caption, trigger=self.trigger, group=self.group, regular=self.regular,
+            regular_caption=self.regular_caption,
+        )  # fmt: skip
         base = load_base(self.base_name, parts=())
         chosen = self._settle(found, base)
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device

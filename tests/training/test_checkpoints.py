@@ -28,7 +28,11 @@ def run(base: Path, photos: Path, out: Path, *more: str, steps: int = 6) -> Lora
 
 
 def same(a: LoraFile, b: LoraFile) -> bool:
-    return all(torch.equal(x, y) for name in a.layers for x, y in zip(a.layers[name].tensors().values(), b.layers[name].tensors().values()))
+    return all(
+        torch.equal(x, y)
+        for name in a.layers
+        for x, y in zip(a.layers[name].tensors().values(), b.layers[name].tensors().values(), strict=True)
+    )
 
 
 def stop(monkeypatch, where, at):

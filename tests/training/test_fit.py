@@ -294,6 +294,7 @@ def test_a_run_draws_its_regularisation_pictures_by_class_path_and_once(photo_fo
     regular = ["--data.regular_count", "3", "--data.regular_caption", "a fish", "--data.regular_share", "0.25"]
     regular += ["--data.drawer=synthaug.generation.RegularImages", "--data.drawer.steps=2", "--data.drawer.device=cpu"]
     regular += ["--data.buckets.enabled", "true", "--data.buckets.step", "8", "--data.buckets.smallest", "16"]
+    regular += ["--data.cache", str(tmp_path / "cache")]
 
     fit(options(tiny_base, folder, tmp_path / "first.safetensors", *regular))
     first = capsys.readouterr().out

@@ -62,6 +62,16 @@ def test_regularisation_pictures_are_drawn_on_request_at_the_photos_size(photo_f
     assert data.batch(0)["regular"].sum() == 2
 
 
+def test_regularisation_pictures_without_a_text_file_take_the_caption_that_is_given(photo_folder, tiny_base):
+    photos, regular = photo_folder(5), photo_folder(4, name="fish", seed=1)
+
+    data = encoded(photos, tiny_base, regular=regular, regular_caption="a photo of a fish")
+
+    assert data.facts().regular == 4
+    with pytest.raises(PhotoFolderError, match=r"must have a caption without the trigger word.*--data.regular_caption"):
+        encoded(photos, tiny_base, regular=regular)
+
+
 def test_an_empty_folder_of_regularisation_pictures_is_refused(photo_folder, tiny_base, tmp_path):
     (tmp_path / "empty").mkdir()
 
