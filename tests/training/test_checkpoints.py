@@ -28,11 +28,10 @@ def run(base: Path, photos: Path, out: Path, *more: str, steps: int = 6) -> Lora
 
 
 def same(a: LoraFile, b: LoraFile) -> bool:
-    return all(
-        torch.equal(x, y)
-        for name in a.layers
-        for x, y in zip(a.layers[name].tensors().values(), b.layers[name].tensors().values(), strict=True)
-    )
+    """Whether every tensor is equal, bit for bit."""
+    assert a.layers.keys() == b.layers.keys()
+    mine, theirs = ({n: layer.tensors() for n, layer in file.layers.items()} for file in (a, b))
+    return all(torch.equal(value, theirs[name][part]) for name, tensors in mine.items() for part, value in tensors.items())
 
 
 def stop(monkeypatch, where, at):
