@@ -1,6 +1,7 @@
-"""The user's pictures: find them, read them upright, frame them, caption them."""
+"""The user's pictures: find them, read them upright, look them over, frame them, caption them."""
 
 from synthaug.photos.folder import PhotoFolder, load_pictures, read_folder
 from synthaug.photos.prepare import prepare
+from synthaug.photos.report import PhotoReport, report_on
 
-__all__ = ["PhotoFolder", "load_pictures", "prepare", "read_folder"]
+__all__ = ["PhotoFolder", "PhotoReport", "load_pictures", "prepare", "read_folder", "report_on"]
