@@ -166,9 +166,6 @@ def troubles(looks: Sequence[Look], size: tuple[int, int]) -> Iterator[tuple[str
     same, near = _twins(looks)
     yield "the same as another one", "the same as another one", same
     yield "nearly the same as another one, perhaps turned or mirrored", "nearly the same as another one, perhaps turned or mirrored", near
-    for doubt in sorted({look.scene.doubt for look in looks} - {""}):
-        text = f"without a thing that can be told from its background: {doubt}"
-        yield text, text.replace("its background", "their background"), [(x.name, x.name) for x in looks if x.scene.doubt == doubt]
 
 
 def remarks(looks: Sequence[Look], size: tuple[int, int]) -> Iterator[str]:
@@ -224,6 +221,9 @@ def _converted(look: Look) -> bool:
 
 def _habits(looks: Sequence[Look]) -> Iterator[str]:
     """What most photos have in common and every drawn image would have, too."""
+    if doubtful := [look.name for look in looks if look.scene.doubt]:
+        shown = ", ".join(doubtful[:5]) + (f" and {len(doubtful) - 5} more" if len(doubtful) > 5 else "")
+        yield f"in {len(doubtful)} of {len(looks)} photos no thing stands out from a plain background, which is no fault by itself: {shown}"
     plain = [look.scene for look in looks if not look.scene.doubt and look.scene.background]
     if shadowed := [scene for scene in plain if scene.shadow > SHADOWED]:
         sides = [scene.side for scene in shadowed]

@@ -147,7 +147,8 @@ def _smooth_surface(logs: Tensor) -> Tensor:
         off = (wanted - some @ surface).mean(1)
         scale = (1.4826 * off.abs().median()).clamp_min(0.03)
         weight = (1 - (off / (scale * torch.where(off < 0, 1.5, 3.0))).square()).clamp_min(0).square() + 1e-6
-    return (terms @ surface).T.reshape(logs.shape)
+    through: Tensor = terms @ surface
+    return through.T.reshape(logs.shape)
 
 
 def _texture(light: Tensor, reach: int = 5) -> Tensor:
