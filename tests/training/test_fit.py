@@ -77,7 +77,7 @@ def test_ctrl_c_writes_what_was_learned_and_says_how_to_go_on(photo_folder, tiny
 
 
 def test_ctrl_c_before_the_first_step_writes_nothing_and_is_no_traceback(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
-    def pressed(self, *_):
+    def pressed(self, stage):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(PhotoData, "setup", pressed)
