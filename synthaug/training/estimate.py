@@ -25,8 +25,8 @@ from torch.utils.flop_counter import FlopCounterMode
 __all__ = ["Cost", "cost_of", "rate_of", "seconds_per_step"]
 
 SHARE = {("cuda", True): 0.35, ("cuda", False): 0.5, ("cpu", True): 0.17, ("cpu", False): 0.8}
-"""By device and by whether it computes in halves. Measured with pocket on two CPU cores with bf16 units; taken from
-published step times on cards."""
+"""Share of the measured matmul rate that a training step reaches, by device and by whether it computes in halves. The CPU's come
+from pocket on two cores with bf16 units, one run each; the cards' are guesses until somebody measures one."""
 
 WIDE = 1024
 """Attention maps of so many places or more are never stored: torch's attention computes them piece by piece."""

@@ -58,7 +58,8 @@ class PhotoData(LightningDataModule):
         buckets: Sizes of other shapes and about the same area; left out, what the file of the photos says, or none.
         batch_size: Photos per step; left out, what the file of the photos says, or 4.
         views: Views of each photo.
-        held_out: How many photos to keep back and measure the loss on, whole groups at a time; 0 trains on all.
+        held_out: How many photos to keep back and measure the loss on, whole groups at a time; 0 trains on all. ``synthaug fit`` chooses
+            when it is left out: two of twelve groups or more, else a view of each photo.
         held_out_views: How many views of each photo to keep back and measure the loss on, where there are too few photos.
         outside_mask: How much the photo counts outside of its mask, 0 to 1; 1 leaves masks aside. Masks lie in a sub-folder
             ``mask`` under the photos' names; a photo without one counts everywhere. Left out, what the file of the photos says, or 1.
