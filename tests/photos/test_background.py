@@ -7,7 +7,8 @@ from still_life import still_life
 
 from synthaug.errors import PhotoFolderError, SettingError
 from synthaug.photos.background import COLOURS, Ground, chosen, colour_name, read_grounds, replaced, surface
-from synthaug.photos.foreground import find_foreground, linear
+from synthaug.photos.foreground import Foreground, find_foreground, linear
+from synthaug.photos.shadows import displayed
 
 BLUE = Ground(words="blue", colour=COLOURS["blue"])
 
@@ -83,9 +84,21 @@ def test_the_thing_lies_on_the_new_ground_without_a_seam_of_the_old_one():
     assert torch.equal(out[:, found.matte == 1], photo.picture[:, found.matte == 1])
     far = found.matte == 0
     assert (out.int() - ground.int()).abs()[:, far].float().mean() < 6
-    rim = (found.matte > 0.02) & (found.matte < 0.98)
-    brightest = torch.maximum(photo.picture[:, photo.thing].float().mean(1), ground.float().mean((1, 2)))
-    assert (linear(out)[:, rim].mean(1) <= linear(brightest.to(torch.uint8)[:, None, None]).flatten() * 1.25 + 0.02).all()
+
+
+def test_a_soft_rim_mixes_with_the_new_ground_and_no_more_with_the_old_one():
+    y, x = torch.meshgrid(torch.arange(80.0), torch.arange(100.0), indexing="ij")
+    matte = ((26 - (x - 50).hypot(y - 40)) / 6).clamp(0, 1)
+    thing, paper = (torch.tensor(light)[:, None, None].expand(3, 80, 100) for light in ([0.05, 0.1, 0.2], [0.8, 0.78, 0.7]))
+    picture = displayed(matte * thing + (1 - matte) * paper)
+    found = Foreground(matte=matte, ground=paper.clone(), others=torch.zeros(80, 100))
+    ground = surface(BLUE, (80, 100), seed=0)
+
+    out = replaced(picture, found, ground, shadows=1.0)
+
+    ideal = displayed(matte * thing + (1 - matte) * linear(ground))
+    rim = (matte > 0.1) & (matte < 0.9)
+    assert (out.int() - ideal.int()).abs()[:, rim].float().mean() < 4
 
 
 def test_a_shadow_goes_along_or_is_left_behind():
