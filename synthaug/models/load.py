@@ -167,5 +167,8 @@ def _quiet() -> Iterator[None]:
 
 
 def _size(unet: dict[str, Any], vae: dict[str, Any]) -> tuple[int, int]:
-    side = int(unet["sample_size"]) * 2 ** (len(vae["block_out_channels"]) - 1)
-    return side, side
+    """Height and width: the UNet's, in latents, or where it says nothing, the autoencoder's."""
+    latent, factor = unet.get("sample_size"), 2 ** (len(vae["block_out_channels"]) - 1)
+    side = latent or [vae["sample_size"] // factor] * 2
+    height, width = side if isinstance(side, list | tuple) else (side, side)
+    return int(height) * factor, int(width) * factor

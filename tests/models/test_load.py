@@ -100,6 +100,14 @@ def test_a_folder_is_known_for_what_it_is_whichever_parts_are_loaded(request, mo
     assert ((found.text_encoder_2 is not None), (found.tokenizer_2 is not None)) == (second, second)
 
 
+@pytest.mark.parametrize(("stated", "expected"), [(6, (48, 48)), ([4, 6], (32, 48)), (None, (32, 32))])
+def test_the_size_of_a_folder_is_its_unets_or_else_its_autoencoders(copied_base, stated, expected):
+    path = copied_base / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "sample_size": stated}))
+
+    assert load_base(str(copied_base), parts=()).size == expected
+
+
 def test_pocket_is_of_the_first_family():
     base = load_base("pocket", parts=())
 
