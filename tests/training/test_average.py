@@ -72,7 +72,7 @@ def test_what_is_written_is_the_average_and_what_is_trained_the_weights(photo_fo
 
 def test_the_loss_on_photos_kept_back_is_that_of_the_average(photo_folder, tiny_base, monkeypatch):
     module, _ = fitted(tiny_base, photo_folder(6), steps=4, ema=0.9)
-    monkeypatch.setattr(module, "log", lambda _, value, **__: logged.append(float(value.detach())))
+    monkeypatch.setattr(module, "log", lambda _, value, **__: logged.append(value.item()))
     module.eval()
     logged: list[float] = []
     generator = torch.Generator().manual_seed(0)
