@@ -149,6 +149,7 @@ def ours(args: argparse.Namespace, clock: Clock) -> None:
 
     from synthaug import LoraTraining, PhotoData
     from synthaug.training.lora_training import LoraShape
+    from synthaug.training.photo_data import Views
 
     class Watch(Callback):
         @override
@@ -161,7 +162,9 @@ def ours(args: argparse.Namespace, clock: Clock) -> None:
 
     base = str(args.folder / "base")
     model = LoraTraining(base, shape=LoraShape(rank=args.rank, alpha=float(args.rank)), learning_rate=1e-4)
-    data = PhotoData(args.folder / "photos", base=base, caption=CAPTION, size=(args.size, args.size), batch_size=1, cache="none")
+    data = PhotoData(
+        args.folder / "photos", base=base, caption=CAPTION, size=(args.size, args.size), batch_size=1, views=Views(count=1), cache="none"
+    )  # fmt: skip
     Trainer(
         accelerator="cpu", devices=1, max_steps=args.steps + WARM_UP, precision="32-true", gradient_clip_val=1.0, callbacks=[Watch()],
         logger=False, enable_checkpointing=False, enable_model_summary=False, enable_progress_bar=False, limit_val_batches=0,
