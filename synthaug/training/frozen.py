@@ -60,7 +60,7 @@ def load_frozen(name: str, *, with_text: bool, prediction: Prediction | None) ->
         UnusableFileError: If it cannot be loaded.
     """
     parts: tuple[Part, ...] = ("unet", "text") if with_text else ("unet",)
-    base = load_base(name, parts=parts)
+    base = load_base(name, parts=parts, prediction=prediction)
     assert base.unet is not None
     alpha, sigma = schedule_of(base.schedule).scales()
     encoders = [base.text_encoder, base.text_encoder_2] if with_text else []

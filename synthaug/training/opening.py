@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
+from synthaug.errors import SettingError
 from synthaug.models.load import load_base
 from synthaug.photos.folder import OTHERS
 from synthaug.photos.report import report_on
@@ -85,6 +86,9 @@ class Opening(Callback):
 
     Args:
         look: Whether to look at the photos; it takes up to half a second for each.
+
+    Raises:
+        SettingError: At the start, if the base's own answers are wanted for regularisation pictures and there are none.
     """
 
     def __init__(self, *, look: bool = True) -> None:
@@ -92,11 +96,16 @@ class Opening(Callback):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
         data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
         assert isinstance(data, PhotoData)
         assert isinstance(pl_module, LoraTraining)
+        if pl_module.loss.prior == "base" and data.facts().regular == 0:
+            raise SettingError(
+                "loss.prior 'base' needs regularisation pictures to compare the base on, there are none; give --data.regular FOLDER, or "
+                "leave --model.loss.prior out"
+            )
+        if not trainer.is_global_zero:
+            return
         if self.look:
             assert data.found is not None
             assert data.size is not None

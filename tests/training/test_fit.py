@@ -9,7 +9,7 @@ import torch
 from fits import options
 
 from synthaug.cli import main
-from synthaug.errors import NumericsError
+from synthaug.errors import NumericsError, SettingError
 from synthaug.lora.file import LoraFile
 from synthaug.photos.folder import read_folder
 from synthaug.training import PhotoData, SaveLora
@@ -305,3 +305,8 @@ def test_a_run_draws_its_regularisation_pictures_by_class_path_and_once(photo_fo
     assert "drawn" not in second
     a, b = (LoraFile.read(tmp_path / f"{name}.safetensors").layers for name in ("first", "second"))
     assert all(torch.equal(a[name].up, b[name].up) for name in a)
+
+
+def test_the_bases_answers_are_not_asked_for_without_pictures_to_ask_them_on(photo_folder, tiny_base, tmp_path):
+    with pytest.raises(SettingError, match=r"loss.prior 'base' needs regularisation pictures.*give --data.regular FOLDER"):
+        fit(options(tiny_base, photo_folder(5), tmp_path / "a.safetensors", "--model.loss.prior", "base"))
