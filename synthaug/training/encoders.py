@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
@@ -14,6 +12,7 @@ from synthaug.models.numerics import PrecisionName, choose_precision
 from synthaug.prompts.encode import TextStates, text_states_of
 from synthaug.training.base_marks import base_mark
 from synthaug.training.latent_cache import Entry, content_hash
+from synthaug.training.memory import free_caches
 
 __all__ = ["Encoders"]
 
@@ -97,9 +96,7 @@ class Encoders:
     def drop(self) -> None:
         """Give the memory back."""
         self._vae = self._texts = None
-        gc.collect()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        free_caches()
 
     def _load_vae(self) -> AutoencoderKL:
         part: Part = "vae"

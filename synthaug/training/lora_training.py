@@ -29,7 +29,7 @@ from synthaug.training.endurance import Endurance, Task
 from synthaug.training.frozen import Prediction, load_frozen, store_as, without_lora
 from synthaug.training.gradient import carried
 from synthaug.training.loss import Loss
-from synthaug.training.precision import computed_in, gradient_scale
+from synthaug.training.precision import computed_in, gradient_scale, layout_for
 from synthaug.training.putting_on import put_lora_on
 from synthaug.training.rate import Rate, adamw, groups
 from synthaug.training.repairs import Repair
@@ -158,7 +158,7 @@ class LoraTraining(LightningModule):
         self.base_hash, self.kind, self.family, self._pixels = frozen.fingerprint, frozen.kind, frozen.family, frozen.pixels
         for name, values in (("alpha", frozen.alpha), ("sigma", frozen.sigma)):
             self.register_buffer(name, values.to(self.device), persistent=False)
-        self.unet = frozen.unet.to(self.device, memory_format=torch.channels_last)
+        self.unet = frozen.unet.to(self.device, memory_format=layout_for(self.device, computed))
         for name, encoder in zip(("text_encoder", "text_encoder_2"), frozen.encoders, strict=False):
             setattr(self, name, encoder.to(self.device))
         self._conditions = Conditions(family=frozen.family, inpaints=frozen.inpaints, encoders=frozen.encoders)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+from contextlib import suppress
 
 import torch
 
@@ -25,7 +27,9 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def free_caches() -> None:
-    """Give back what torch keeps for later."""
+    """Give back what torch and the C library keep for later."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    with suppress(OSError, AttributeError):  # other C libraries give memory back by themselves, or never
+        ctypes.CDLL("libc.so.6").malloc_trim(0)

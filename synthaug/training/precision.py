@@ -9,7 +9,7 @@ from torch import Tensor
 
 from synthaug.errors import SettingError
 
-__all__ = ["PRECISIONS", "computed_in", "gradient_scale"]
+__all__ = ["PRECISIONS", "computed_in", "gradient_scale", "layout_for"]
 
 PRECISIONS: dict[str, torch.dtype | None] = {"32-true": None, "16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 """What the trainer's precision may be, and the type that its products are computed in; None is that of the weights."""
@@ -40,3 +40,13 @@ def gradient_scale(trainer: Trainer | None, device: torch.device) -> tuple[Tenso
         return one, False
     scaled: Tensor = plugin.scaler.scale(one)
     return scaled, True
+
+
+def layout_for(device: torch.device, computed: torch.dtype | None) -> torch.memory_format:
+    """Order of values that convolutions are fastest in; fp32 on a CPU stays as it was read, where a copy would cost 2 GiB of SD 1.5.
+
+    Example:
+        >>> layout_for(torch.device("cpu"), None)
+        torch.preserve_format
+    """
+    return torch.channels_last if device.type == "cuda" or computed is not None else torch.preserve_format
