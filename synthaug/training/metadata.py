@@ -129,11 +129,11 @@ def _pictures(data: PhotoData) -> dict[str, object]:
     repeats = data.found.repeats or (1,) * len(photos)
     folders: dict[str, dict[str, int]] = {}
     tags: dict[str, Counter[str]] = {}
-    for photo, times in zip(photos, repeats, strict=True):
+    for photo, times, caption in zip(photos, repeats, data.captions, strict=True):
         folder = folders.setdefault(photo.path.parent.name, {"n_repeats": times, "img_count": 0})
         folder["img_count"] += 1
         counts = tags.setdefault(photo.path.parent.name, Counter())
-        counts.update(tag.strip().lower() for tag in photo.caption.split(",") if tag.strip())
+        counts.update(tag.strip().lower() for tag in caption.split(",") if tag.strip())
     buckets = {str(at): {"resolution": [size[1], size[0]], "count": count} for at, (size, count) in enumerate(facts.buckets)}
     others = Path(data.regular).name if data.regular else "regular"
     regular = {others: {"n_repeats": 1, "img_count": facts.regular}} if facts.regular else {}
@@ -161,7 +161,8 @@ def _ours(module: LoraTraining, data: PhotoData, measured: tuple[int, float] | N
     assert data.found is not None
     assert data.size is not None
     facts = data.facts()
-    seen = [asdict(SeenPhoto(sha256=photo.sha256, group=photo.group)) for photo in data.found.photos]
+    photos = data.found.photos if data.regular_count else data.seen  # what the base drew is no photo
+    seen = [asdict(SeenPhoto(sha256=photo.sha256, group=photo.group)) for photo in photos]
     more: dict[str, Any] = {}
     if measured is not None:
         kept_back = {"photos": facts.held_out, "views_of_each": facts.held_out_views}
@@ -177,6 +178,5 @@ def _ours(module: LoraTraining, data: PhotoData, measured: tuple[int, float] | N
 
 
 def _common(data: PhotoData) -> str:
-    """The caption that most photos have."""
-    assert data.found is not None
-    return Counter(data.found.captions).most_common(1)[0][0]
+    """The caption that most photos were trained with."""
+    return Counter(data.captions).most_common(1)[0][0]

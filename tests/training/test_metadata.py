@@ -47,6 +47,7 @@ def test_regularisation_pictures_are_counted_in_a_folder_of_their_own(photo_fold
     metadata = LoraFile.read(tmp_path / "a.safetensors").metadata
     assert json.loads(metadata["ss_reg_dataset_dirs"]) == {"fish": {"n_repeats": 1, "img_count": 4}}
     assert (metadata["ss_num_reg_images"], metadata["ss_prior_loss_weight"]) == ("4", "0.5")
+    assert len(json.loads(metadata["synthaug.photos"])) == 5 + 4, "regularisation photos are seen, too"
     assert json.loads(metadata["synthaug.prior"]) == {"images": 4, "weight": 0.5, "target": "images"}
 
 
@@ -79,3 +80,16 @@ def test_readers_find_what_they_look_for(photo_folder, tiny_base, tmp_path):
     assert metadata["modelspec.architecture"] == "stable-diffusion-v1/lora"
     assert json.loads(metadata["ss_bucket_info"]) == {"buckets": {"0": {"resolution": [32, 32], "count": 5}}}
     assert metadata["ss_resolution"] == "(32, 32)"
+
+
+def test_the_caption_of_the_file_is_one_that_was_trained_and_not_the_pattern_it_came_from(photo_folder, tiny_base, tmp_path):
+    folder = photo_folder(5)
+    for photo in folder.iterdir():
+        photo.with_suffix(".txt").write_text("a {small|small} iriko\na {small|small} iriko\n")
+    (tmp_path / "set.toml").write_text(
+        '[[datasets]]\nresolution = 32\n[[datasets.subsets]]\nimage_dir = "photos"\nenable_wildcard = true\ncaption_extension = ".txt"\n'
+    )
+
+    fit(options(tiny_base, tmp_path / "set.toml", tmp_path / "a.safetensors"))
+
+    assert LoraFile.read(tmp_path / "a.safetensors").caption == "a small iriko"
