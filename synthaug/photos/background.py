@@ -178,8 +178,10 @@ def replaced(picture: Tensor, found: Foreground, ground: Tensor, *, shadows: flo
 def _own_colour(light: Tensor, matte: Tensor, ground: Tensor, reach: int) -> Tensor:
     """The thing's colour where it mixes with the ground, (3, H, W): that of its inside nearby, put right by what the pixel shows."""
     sure = (matte > 0.95).float()[None]
-    near = blurred(sure, reach)
-    inside = torch.where(near > 0.01, blurred(light * sure, reach) / near.clamp_min(1e-6), light)
+    inside = light
+    for far in (4 * reach, reach):  # the nearer inside where there is one
+        near = blurred(sure, far)
+        inside = torch.where(near > 0.01, blurred(light * sure, far) / near.clamp_min(1e-6), inside)
     own = inside + matte * (light - matte * inside - (1 - matte) * ground)
     return torch.where(sure > 0, light, own.clamp(0, 1))
 

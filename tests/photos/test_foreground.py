@@ -52,7 +52,8 @@ def test_the_ground_is_what_the_paper_would_look_like_below_the_thing():
 def test_the_edge_of_the_table_is_neither_thing_nor_ground():
     photo = still_life()
     picture = photo.picture.clone()
-    picture[:, :, :10] = torch.tensor([60, 35, 20], dtype=torch.uint8)[:, None, None]
+    grain = 0.5 + torch.rand(1, 180, 10, generator=torch.Generator().manual_seed(0))
+    picture[:, :, :10] = (torch.tensor([60.0, 35.0, 20.0])[:, None, None] * grain).to(torch.uint8)
 
     found = find_foreground(picture)
 
