@@ -79,7 +79,7 @@ class Request:
     """Scale of classifier-free guidance; 1 leaves the negative prompt out and halves the cost."""
 
     guidance_rescale: float | None = None
-    """Share of what guidance adds to the spread of the answer that is taken back, 0 to 1; None leaves it to the base: 0.7 where its
+    """Share of what guidance adds to the spread of the answer that is taken back, 0 to 1; None leaves it to the base: 0.6 where its
     schedule ends in noise alone, 0 elsewhere."""
 
     size: tuple[int, int] = (128, 128)

@@ -10,6 +10,7 @@ from conftest import make_photo, make_tiny_lora
 
 from synthaug import Request, Sampler
 from synthaug.errors import NumericsError, SettingError, UnusableFileError, WrongBaseModelError
+from synthaug.generation.sampler import RESCALE
 from synthaug.generation.schedulers import SAMPLERS
 from synthaug.pixels import read_image, to_float
 from synthaug.records import LoraUse
@@ -225,7 +226,7 @@ def test_a_network_that_answers_nan_is_told_with_a_way_out(tiny_base):
         sampler([request()])
 
 
-@pytest.mark.parametrize(("ends_in_noise", "usual"), [(True, 0.7), (False, 0.0)])
+@pytest.mark.parametrize(("ends_in_noise", "usual"), [(True, RESCALE), (False, 0.0)])
 def test_how_much_of_the_overshoot_is_taken_back_is_left_to_the_base(tiny_base, ends_in_noise, usual):
     sampler = Sampler(str(tiny_base))
     sampler.base.schedule["rescale_betas_zero_snr"] = ends_in_noise
