@@ -21,7 +21,7 @@ def check_base(plan: Plan) -> None:
     check_drawable(load_base(plan.base, parts=()))
     base = load_base(plan.base, parts=["unet"])
     for use in plan.loras:
-        LoraFile.read(use.path).check_base(base.name, base.fingerprint)
+        LoraFile.read(use.path).check_base(base.name, base.fingerprint, base.family)
 
 
 def check_drawable(base: Base) -> None:

@@ -150,7 +150,7 @@ class Sampler:
         assert self._texts is not None
         files = [LoraFile.read(use.path) for use in loras]
         for file in files:
-            file.check_base(base.name, base.fingerprint)
+            file.check_base(base.name, base.fingerprint, base.family)
         networks: dict[NetworkKind, nn.Module] = {"unet": base.unet, "text_encoder": base.text_encoder}
         modules = {name: module for kind, network in networks.items() for name, module in modules_by_name(network, kind).items()}
         unfuse(modules, self._bare)

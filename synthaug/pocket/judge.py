@@ -34,7 +34,7 @@ ANSWERS: dict[str, list[str]] = {
 BATCH = 64
 
 SOUND = 0.3
-"""How much a picture without a flaw counts when flaws are learned: two in three have none, and a judge that says so is right too cheaply."""
+"""How much a picture without a flaw counts when flaws are learned: two in three have none, and to say so is right too cheaply."""
 
 HARD = 3.0
 """How much flaws count against objects and grounds, which are easier to see."""

@@ -23,6 +23,7 @@ from synthaug.training.opening import CHOSEN, Opening, choices, held_out
 from synthaug.training.photo_data import PhotoData
 from synthaug.training.report import LossCurve
 from synthaug.training.saving import SaveLora
+from synthaug.training.views import Views
 
 __all__ = ["FitCLI", "say"]
 
@@ -105,7 +106,8 @@ class FitCLI(LightningCLI):
         Raises:
             SettingError: If a resumed run was set otherwise, or there is none.
         """
-        given = set(vars(self.parser.parse_args(self._argv, defaults=False).as_flat()))
+        argv = ["--model.base", self.config.model.base, *self._argv]  # what is linked to others must be there
+        given = set(vars(self.parser.parse_args(argv, defaults=False).as_flat()))
         left = [name for name in (*CHOSEN, *KEPT_BACK) if name not in given]
         if any(name in given for name in KEPT_BACK):
             left = [name for name in left if name not in KEPT_BACK]
@@ -142,8 +144,7 @@ class FitCLI(LightningCLI):
                 say(line)
         if set(KEPT_BACK) <= set(left):
             measurements = config.trainer.max_steps // max(1, config.save_every)
-            views = config.data.views
-            differ = views.zoom > 1
+            differ = Views(**config.data.views.as_dict()).differ
             values, why = held_out(Path(config.data.photos), group=config.data.group, measurements=measurements, views_differ=differ)
             self._set(values)
             say(why)

@@ -61,7 +61,7 @@ class Card:
     def precision(self) -> str:
         """Lightning's name for what suits it; a CPU that multiplies bf16 in hardware is used so."""
         if self.capability is None:
-            return "bf16-mixed" if torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+            return "bf16-mixed" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
         autocast = choose_precision("auto", "cuda", capability=self.capability, card=self.name).autocast
         return {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}.get(autocast, "32-true") if autocast else "32-true"
 

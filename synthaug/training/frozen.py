@@ -67,8 +67,15 @@ def load_frozen(name: str, *, with_text: bool, prediction: Prediction | None) ->
     return Frozen(
         unet=base.unet, encoders=tuple(encoder for encoder in encoders if encoder is not None), alpha=alpha, sigma=sigma,
         kind=_predicts(base, prediction), family=base.family, inpaints=base.inpaints, fingerprint=base.fingerprint,
-        pixels=base.size[0] // int(base.unet.config["sample_size"]),
+        pixels=base.size[0] // _side(base),
     )  # fmt: skip
+
+
+def _side(base: Base) -> int:
+    """Height of the latents that the base was trained for; a file that does not say has places of 8 pixels."""
+    assert base.unet is not None
+    side = base.unet.config["sample_size"]
+    return int(side[0] if isinstance(side, list | tuple) else side or base.size[0] // 8)
 
 
 def _predicts(base: Base, wanted: Prediction | None) -> Target:
@@ -89,14 +96,16 @@ def _predicts(base: Base, wanted: Prediction | None) -> Target:
 
 
 def store_as(network: nn.Module, dtype: torch.dtype) -> None:
-    """Keep frozen matrices and convolutions in the type that autocast computes them in anyway.
+    """Keep frozen matrices and convolutions in the type that they are computed in anyway, whatever the file had.
 
     Answers stay the same to the last bit, for half of the memory and no conversion at each step. The LoRA's own layers
-    stay as they are, and so does the rest (norms, embeddings), which autocast computes in fp32.
+    and the rest (norms, embeddings), which autocast computes in fp32, are kept in fp32.
     """
     for path, module in network.named_modules():
-        if isinstance(module, nn.Linear | nn.Conv2d) and "lora_" not in path:
-            module.to(dtype)
+        frozen = isinstance(module, nn.Linear | nn.Conv2d) and "lora_" not in path
+        for weight in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            if weight.is_floating_point():
+                weight.data = weight.data.to(dtype if frozen else torch.float32)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
+from typing_extensions import override
 
 from synthaug.errors import OutputError
 
@@ -32,7 +33,7 @@ def usual_loggers(folder: Path, *, resumed_at: int | None) -> list[Logger]:
     Raises:
         OutputError: If earlier numbers cannot be rewritten.
     """
-    written = CSVLogger(folder.parent, name="", version=folder.name, flush_logs_every_n_steps=1)
+    written = _Metrics(folder.parent, name="", version=folder.name, flush_logs_every_n_steps=1)
     if is_first():
         before = _rows(folder / "metrics.csv", resumed_at)
         written.experiment.metrics = before  # the writer starts anew and would drop them
@@ -42,6 +43,21 @@ def usual_loggers(folder: Path, *, resumed_at: int | None) -> list[Logger]:
         return [written]
     more: dict[str, Any] = {} if resumed_at is None else {"purge_step": resumed_at}
     return [written, TensorBoardLogger(folder.parent, name="", version=folder.name, sub_dir="tensorboard", default_hp_metric=False, **more)]
+
+
+class _Metrics(CSVLogger):
+    """Numbers as CSV; a full disk costs the newest rows until there is room again, not the run."""
+
+    _trouble = False
+
+    @override
+    def save(self) -> None:
+        try:
+            super().save()
+        except OSError as error:
+            if not self._trouble:
+                print(f"{self.log_dir}/metrics.csv could not be written ({error.strerror}); training goes on and tries again", flush=True)
+            self._trouble = True
 
 
 def is_first() -> bool:

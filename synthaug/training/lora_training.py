@@ -167,9 +167,8 @@ class LoraTraining(LightningModule):
         self.trained = put_lora_on(self.networks, self.shape, start)
         if self.gradient_checkpointing:
             self.unet.enable_gradient_checkpointing()
-        if computed is not None and not self.shape.dora:  # DoRA measures the frozen weights, in fp32
-            for network in self.networks.values():
-                store_as(network, computed)
+        for network in self.networks.values():  # DoRA measures the frozen weights, in fp32
+            store_as(network, torch.float32 if computed is None or self.shape.dora else computed)
 
     @override
     def forward(self, z: Tensor, t: Tensor, text: Tensor, added: dict[str, Tensor] | None = None) -> Tensor:

@@ -178,5 +178,10 @@ def _ours(module: LoraTraining, data: PhotoData, measured: tuple[int, float] | N
 
 
 def _common(data: PhotoData) -> str:
-    """The caption that most photos were trained with."""
-    return Counter(data.captions).most_common(1)[0][0]
+    """The caption that at least half of the photos were trained with, or else the tags that at least half of the captions have."""
+    caption, most = Counter(data.captions).most_common(1)[0]
+    if 2 * most >= len(data.captions):
+        return caption
+    tags = [[tag for part in text.split(",") if (tag := part.strip())] for text in data.captions]
+    counts = Counter(tag for of in tags for tag in dict.fromkeys(of))
+    return ", ".join(tag for tag, count in counts.items() if 2 * count >= len(tags)) or caption

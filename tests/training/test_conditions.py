@@ -167,3 +167,19 @@ def test_a_base_with_an_unknown_prediction_or_schedule_is_refused(on):
         on(tiny_base_of(schedule={**SCHEDULE, "prediction_type": "flow"}))
     with pytest.raises(SettingError, match="unknown noise schedule of a base 'exp'; choose one of: linear, scaled_linear"):
         on(tiny_base_of(schedule={**SCHEDULE, "beta_schedule": "exp"}))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_a_base_that_was_stored_in_halves_is_trained_on_in_fp32(on, family):
+    base = tiny_base_of(family)
+    base.unet.half()
+    expected = tiny_unet(family=family).half().float()
+
+    module, rows = on(base), rows_of(tiny_batch(family=family))
+
+    assert {weight.dtype for weight in module.unet.parameters()} == {torch.float32}
+    added = {"text_embeds": rows.given["pooled"], "time_ids": rows.given["time_ids"]} if family == "sdxl" else None
+    assert torch.allclose(
+        module(*module._conditions.inputs(rows)), expected(rows.z, rows.t, rows.given["states"], added_cond_kwargs=added).sample, atol=1e-5
+    )
+    module.training_step(tiny_batch(family=family))

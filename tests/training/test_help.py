@@ -4,6 +4,8 @@ import sys
 
 import pytest
 
+from synthaug.training.command import FitCLI
+
 
 @pytest.mark.slow
 def test_help_of_fit_lists_its_options_in_fifteen_seconds_of_cpu_and_loads_no_base():
@@ -18,3 +20,10 @@ def test_help_of_fit_lists_its_options_in_fifteen_seconds_of_cpu_and_loads_no_ba
     assert "--patience" in ended.stdout
     assert "--data.held_out" in ended.stdout
     assert seconds < 15
+
+
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+def test_a_base_need_not_be_named(tmp_path, photo_folder):
+    argv = ["--data.photos", str(photo_folder(5)), "--out", str(tmp_path / "a.safetensors"), "--trainer.max_steps", "5"]
+
+    assert FitCLI(argv).config.model.base == "pocket"

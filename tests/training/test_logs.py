@@ -77,3 +77,21 @@ def test_numbers_and_grids_are_in_tensorboards_events(photo_folder, tiny_base, t
     events = EventAccumulator(str(tmp_path / "a-fit" / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
     assert [event.step for event in events.Images("samples")] == [1, 3]
+
+
+def test_a_full_disk_costs_rows_of_the_table_and_not_the_run(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
+    whole, calls = CSVLogger.save, []
+
+    def full_at_first(self):
+        calls.append(1)
+        if len(calls) < 3:
+            raise OSError(28, "No space left on device")
+        whole(self)
+
+    monkeypatch.setattr(CSVLogger, "save", full_at_first)
+
+    fit(options(tiny_base, photo_folder(5), tmp_path / "a.safetensors", "--trainer.log_every_n_steps", "1"))
+
+    assert capsys.readouterr().out.count("could not be written (No space left on device); training goes on") == 1
+    with (tmp_path / "a-fit" / "metrics.csv").open(encoding="utf-8") as opened:
+        assert [row["step"] for row in csv.DictReader(opened)] == ["0", "1", "2", "3"]

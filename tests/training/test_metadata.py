@@ -93,3 +93,13 @@ def test_the_caption_of_the_file_is_one_that_was_trained_and_not_the_pattern_it_
     fit(options(tiny_base, tmp_path / "set.toml", tmp_path / "a.safetensors"))
 
     assert LoraFile.read(tmp_path / "a.safetensors").caption == "a small iriko"
+
+
+def test_where_no_caption_is_common_the_common_tags_are_what_brings_the_thing_out(photo_folder, tiny_base, tmp_path):
+    folder = photo_folder(5)
+    for number, photo in enumerate(sorted(folder.iterdir())):
+        photo.with_suffix(".txt").write_text(f"iriko fish, seen from side {number}, on white paper")
+
+    fit(options(tiny_base, folder, tmp_path / "a.safetensors"))
+
+    assert LoraFile.read(tmp_path / "a.safetensors").caption == "iriko fish, on white paper"
