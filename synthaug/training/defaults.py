@@ -61,7 +61,7 @@ class Card:
     def precision(self) -> str:
         """Lightning's name for what suits it; a CPU that multiplies bf16 in hardware is used so."""
         if self.capability is None:
-            return "bf16-mixed" if torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported() else "32-true"
+            return "bf16-mixed" if _multiplies_halves() else "32-true"
         autocast = choose_precision("auto", "cuda", capability=self.capability, card=self.name).autocast
         return {torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}.get(autocast, "32-true") if autocast else "32-true"
 
@@ -187,3 +187,9 @@ def count_photos(place: Path, suffixes: Collection[str], rule: str = "") -> tupl
     files = [path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.parent.name not in ("mask", "masks")]
     cut = int(rule) if rule.removeprefix("-").isdigit() else 0
     return len(files), len({(path.parent, "_".join(path.stem.split("_")[:cut]) or path.stem) for path in files})
+
+
+def _multiplies_halves() -> bool:
+    """Whether the CPU computes with bf16 in hardware."""
+    there: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch leaves it without types
+    return there and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
