@@ -1,6 +1,6 @@
 """Checkpoints to resume from: written whole or not at all, the last two kept, the newest readable one found again.
 
-A checkpoint says which settings and which photos it belongs to, so that a run goes on as itself or not at all.
+A checkpoint says which settings, photos, captions and masks it belongs to, so that a run goes on as itself or not at all.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from typing_extensions import override
 
 from synthaug.errors import SettingError, UnusableFileError
+from synthaug.training.contents import changed_contents
 from synthaug.training.photo_data import PhotoData
 
 __all__ = ["Checkpoints", "Found", "WholeFiles", "as_text", "differences", "newest"]
@@ -31,7 +32,7 @@ KEPT = 2
 """So many checkpoints stay: should the last be damaged, the one before it serves."""
 
 MARK = "synthaug"
-"""Key of a checkpoint under which settings and photos are found."""
+"""Key of a checkpoint under which settings and hashes of what was trained on are found."""
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -76,24 +77,25 @@ class Checkpoints(Checkpoint):
         """What could not be written, in words."""
         self._own = [] if resumed is None else [resumed]
         self._at = -1
+        self._contents: dict[str, list[str]] = {}
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Look at the photos before the weights are loaded.
 
         Raises:
-            SettingError: If they are not those that the checkpoint was trained on.
+            SettingError: If they, their captions or their masks are not those that the checkpoint was trained on.
         """
-        if not self._own or self._at >= 0:
+        if self._contents:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
+        assert isinstance(data, PhotoData)
+        self._contents = data.contents()
+        if not self._own:
             return
         self._at = trainer.global_step
-        seen, now = read(self._own[0])[MARK]["photos"], _photos(trainer)
-        if seen != now:
-            gone, new = len(set(seen) - set(now)), len(set(now) - set(seen))
-            raise SettingError(
-                f"a run is resumed with its own photos, {gone} of {len(seen)} are gone or changed and {new} are new; "
-                "leave --resume out to start anew"
-            )
+        if changed := changed_contents(read(self._own[0])[MARK], self._contents):
+            raise SettingError(f"a run is resumed with its own {changed}; put them back, or leave --resume out to start anew")
 
     @override
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -111,7 +113,7 @@ class Checkpoints(Checkpoint):
 
     @override
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint[MARK] = {"settings": self.settings, "photos": _photos(trainer), "base_hash": pl_module.base_hash}
+        checkpoint[MARK] = {"settings": self.settings, "base_hash": pl_module.base_hash, **self._contents}
 
     @override
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -143,14 +145,6 @@ class Checkpoints(Checkpoint):
             f"at step {self._at + self.every}, {kept}: free some space in {self.folder}"
         )
         print(self.repairs[-1], flush=True)
-
-
-def _photos(trainer: Trainer) -> list[str]:
-    """Hashes of every photo, sorted."""
-    data = trainer.datamodule  # type: ignore[attr-defined]  # set by Trainer.fit
-    assert isinstance(data, PhotoData)
-    assert data.found is not None
-    return sorted(photo.sha256 for photo in data.found.photos)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,18 +199,42 @@ def newest(folder: Path) -> Found:
     raise SettingError(f"--resume needs the checkpoint of an earlier run, there is none in {folder}; leave --resume out to start anew")
 
 
-def differences(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Settings that two runs have in common and set differently, in words.
+def differences(was: Mapping[str, str], now: Mapping[str, str], *, usual: Mapping[str, str] | None = None) -> list[str]:
+    """Settings that two runs have set differently, in words; one that only one of them has is told by the option it belongs to.
 
     Args:
         was: Settings of the run that is resumed.
         now: Settings that are asked for.
+        usual: What options are when they are left out, for those that ``was`` does not know.
 
     Example:
         >>> differences({"model.shape.rank": "8", "model.seed": "0"}, {"model.shape.rank": "16", "model.seed": "0"})
         ['model.shape.rank was 8, now 16']
+        >>> differences({"data.buckets": "null"}, {"data.buckets.enabled": "true", "data.buckets.step": "64"})
+        ['data.buckets was null, now enabled true, step 64']
+        >>> differences({"m.loss.a": "0"}, {"m.loss.a": "0", "m.loss.b": "1", "m.c": "2"}, usual={"m.loss.b": "1", "m.c": "1"})
+        ['m.c was 1, now 2']
     """
-    return [f"{name} was {was[name]}, now {now[name]}" for name in sorted(was.keys() & now.keys()) if was[name] != now[name]]
+    known = was.keys() | {option for name in was for option in _above(name)}
+    was = {name: value for name, value in (usual or {}).items() if name not in known and not was.keys() & set(_above(name))} | dict(was)
+    names = was.keys() | now.keys()
+    options = {next((option for option in _above(name) if option in names), name) for name in names}
+    told = {option: (_told(was, option), _told(now, option)) for option in sorted(options)}
+    return [f"{option} was {before}, now {after}" for option, (before, after) in told.items() if before != after]
+
+
+def _above(name: str) -> list[str]:
+    """Options that a setting may belong to, the outermost first: ``a.b`` for ``a.b.c``, but not ``a``, which holds everything."""
+    parts = name.split(".")
+    return [".".join(parts[:end]) for end in range(2, len(parts))]
+
+
+def _told(settings: Mapping[str, str], option: str) -> str:
+    """The value of an option, or of everything that belongs to it."""
+    if option in settings:
+        return settings[option]
+    inner = {name.removeprefix(f"{option}."): value for name, value in sorted(settings.items()) if name.startswith(f"{option}.")}
+    return inner.get("class_path") or ", ".join(f"{name} {value}" for name, value in inner.items()) or "null"
 
 
 def as_text(value: object) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -34,6 +35,9 @@ MAY_CHANGE = {"data.photos", "data.cache", "data.base"}
 
 ALSO = ("trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.devices", "trainer.num_nodes")
 """Options of the trainer that change what is learned."""
+
+LENGTH = "trainer.max_steps"
+"""Kept for a resumed run that is not told how long to be; it may be told otherwise."""
 
 
 def say(line: str) -> None:
@@ -95,9 +99,7 @@ class FitCLI(LightningCLI):
     @property
     def settings(self) -> dict[str, str]:
         """What the run is, by option."""
-        flat = vars(self.config.as_flat())
-        mine = {name for name in flat if name.startswith(("model.", "data.")) and name not in MAY_CHANGE}
-        return {name: as_text(flat[name]) for name in sorted(mine | {"seed_everything", *ALSO}) if name in flat}
+        return _settings(self.config)
 
     @override
     def before_instantiate_classes(self) -> None:
@@ -127,7 +129,9 @@ class FitCLI(LightningCLI):
         for name in left:
             if name in self.resumed.settings:
                 self.config[name] = json.loads(self.resumed.settings[name])
-        if found := differences(self.resumed.settings, self.settings):
+        now = self.settings
+        was = {**self.resumed.settings, LENGTH: now[LENGTH]}
+        if found := differences(was, now, usual=_settings(self.parser.get_defaults())):
             raise SettingError(
                 f"a run is resumed with its own settings, {'; '.join(found)}; set it back, or leave --resume out to start anew"
             )
@@ -194,6 +198,13 @@ class FitCLI(LightningCLI):
             return {"limit_val_batches": 0}
         every = self.config.save_every * settings["accumulate_grad_batches"]
         return {"val_check_interval": every, "check_val_every_n_epoch": None, "num_sanity_val_steps": 0}
+
+
+def _settings(config: Namespace) -> dict[str, str]:
+    """What makes a run what it is, by option."""
+    flat = vars(config.as_flat())
+    mine = {name for name in flat if name.startswith(("model.", "data.")) and name not in MAY_CHANGE}
+    return {name: as_text(flat[name]) for name in sorted(mine | {"seed_everything", LENGTH, *ALSO}) if name in flat}
 
 
 def _listed(given: Any) -> list[Any]:

@@ -23,6 +23,7 @@ from synthaug.photos.kohya import TrainingSet, read_training_set
 from synthaug.photos.tags import CaptionRules
 from synthaug.records import Photo
 from synthaug.training.batches import Order, as_they_are, kept_back
+from synthaug.training.contents import contents_of
 from synthaug.training.data_settings import DataSettings, Facts, Settled, settled
 from synthaug.training.encoded_set import EncodedSet
 from synthaug.training.encoders import Encoders
@@ -247,6 +248,11 @@ class PhotoData(LightningDataModule):
     def captions(self) -> tuple[str, ...]:
         """The first caption of every photo, under the rules of the file of the photos; after ``setup``."""
         return tuple(self._encoded.texts[row][0] for row, item in enumerate(self._items) if not item.regular)
+
+    def contents(self) -> dict[str, list[str]]:
+        """Hashes of everything that is trained on; after ``setup``."""
+        masked = self.outside_mask < 1 or "inpaint" in self._encoded.entries[0]
+        return contents_of(self._items, self._encoded.texts, masked=masked)
 
     def batch(self, step: int, *, rank: int = 0, world: int = 1) -> Batch:
         """The batch of step ``step``, or the part of process ``rank`` of ``world``: together they see one large batch."""
