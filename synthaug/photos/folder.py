@@ -13,12 +13,16 @@ from torch import Tensor
 
 from synthaug.errors import PhotoFolderError, SettingError, UnusableFileError
 from synthaug.photos.caption_files import CAPTIONS, caption_file, read_caption
+from synthaug.photos.listed import listed_groups
 from synthaug.pixels import SUFFIXES, digest, framed, read_alpha, read_image
 from synthaug.records import Photo
 from synthaug.seeds import seed_for
 from synthaug.templates import fill
 
-__all__ = ["FEWEST", "PhotoFolder", "Source", "load_pictures", "photo_files", "read_caption", "read_folder", "read_sources", "sources_of"]
+__all__ = [
+    "FEWEST", "PhotoFolder", "Source", "grouped", "load_pictures", "photo_files", "read_caption", "read_folder", "read_sources",
+    "sources_of",
+]  # fmt: skip
 
 log = logging.getLogger(__name__)
 OTHERS = (".heic", ".heif", ".avif", ".jxl", ".gif", ".dng", ".cr2", ".nef", ".arw")
@@ -98,7 +102,8 @@ def read_folder(
         caption: Template for photos without a text file; ``{trigger}`` stands for the trigger word.
         trigger: The word that will bring out what is learned.
         group: How to find a photo's group in its file name: ``"-1"`` cuts off the last part after an
-            underscore, ``"-2"`` the last two, and so on; "" puts every photo in a group of its own.
+            underscore, ``"-2"`` the last two, and so on; "" takes the groups that ``synthaug prepare`` listed in the
+            folder's ``photos.json``, so that variants of one photo share one, and puts every other photo in a group of its own.
         masks: Folder of masks; the sub-folder ``mask`` when left out.
         fewest: Refuse folders with fewer usable photos.
 
@@ -150,18 +155,18 @@ def read_sources(sources: Sequence[Source], *, place: Path, caption: str, trigge
         place: What to call them all in messages.
         caption: As in :func:`read_folder`, as the others.
         trigger: The word that will bring out what is learned.
-        group: How to find a photo's group in its file name.
+        group: As in :func:`read_folder`.
         fewest: Refuse fewer usable photos than this.
 
     Raises:
         PhotoFolderError: If there is no photo, too few can be used, or a caption is empty.
         SettingError: If the template has an unknown placeholder, or the group rule is no number.
     """
-    files = [(path, source) for source in sources for path in photo_files(source.folder)]
+    files = [(path, source, part) for source in sources for path, part in grouped(source, group)]
     if not files:
         raise PhotoFolderError(f"{place} holds no photo ({', '.join(SUFFIXES)}); put at least {fewest} there, 20 are better")
     photos, skipped, repeats = [], [], []
-    for path, source in files:
+    for path, source, part in files:
         try:
             image = _read(path)
         except UnusableFileError as error:
@@ -169,7 +174,6 @@ def read_sources(sources: Sequence[Source], *, place: Path, caption: str, trigge
             skipped.append((path, str(error)))
             continue
         text = _caption(path, source, caption, trigger)
-        part = f"{source.label}/{_group(path, group)}" if source.label else _group(path, group)
         photos.append(Photo(path=path, caption=text, sha256=digest(image), group=part, mask=_mask(path, source)))
         repeats.append(source.repeats)
     if len(photos) < fewest:
@@ -184,6 +188,21 @@ def read_sources(sources: Sequence[Source], *, place: Path, caption: str, trigge
 def photo_files(folder: Path) -> list[Path]:
     """Everything in a folder that looks like a photo, sorted."""
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in (*SUFFIXES, *OTHERS) and not path.name.startswith("."))
+
+
+def grouped(source: Source, rule: str) -> list[tuple[Path, str]]:
+    """Everything in a folder that looks like a photo, sorted, with its group; no picture is opened.
+
+    Args:
+        source: The folder.
+        rule: As in :func:`read_folder`; the folder's list counts only without one.
+
+    Raises:
+        SettingError: If the group rule is no number.
+    """
+    listed = {} if rule else listed_groups(source.folder)
+    label = f"{source.label}/" if source.label else ""
+    return [(path, label + (listed.get(path.name) or _group(path, rule))) for path in photo_files(source.folder)]
 
 
 def load_pictures(photos: tuple[Photo, ...], size: tuple[int, int]) -> Tensor:

@@ -16,7 +16,7 @@ from synthaug.photos.kohya_keys import unheard
 from synthaug.photos.set_settings import SetSettings, settings_of, within
 from synthaug.photos.tags import CaptionRules
 
-__all__ = ["SetSettings", "TrainingSet", "read_training_set"]
+__all__ = ["SetSettings", "TrainingSet", "read_training_set", "to_learn"]
 
 log = logging.getLogger(__name__)
 
@@ -143,13 +143,23 @@ def _once(parts: Sequence[_Part], remarks: list[str]) -> list[_Part]:
     return named
 
 
+def to_learn(path: Path) -> list[Source]:
+    """The folders of photos that a folder stands for: itself, those in it, or those in its ``img``; never regularisation images.
+
+    Raises:
+        PhotoFolderError: If there is no such folder.
+    """
+    sources = sources_of(path)
+    if sources == [Source(folder=path)] and not photo_files(path) and (path / "img").is_dir():
+        return sources_of(path / "img")
+    return sources
+
+
 def _of_folder(path: Path, masks: Path | None) -> tuple[list[_Part], SetSettings, list[str]]:
     """A folder of photos, of folders, or one prepared by kohya's GUI."""
-    sources, regular = sources_of(path), []
-    if sources == [Source(folder=path)] and not photo_files(path) and (path / "img").is_dir():
-        sources = sources_of(path / "img")
-        if (path / "reg").is_dir():
-            regular = [part for part in _regular(path / "reg") if photo_files(part.source.folder)]
+    sources, regular = to_learn(path), []
+    if sources[0].folder.is_relative_to(path / "img") and (path / "reg").is_dir():
+        regular = [part for part in _regular(path / "reg") if photo_files(part.source.folder)]
     return [*(_Part(source=replace(source, masks=masks)) for source in sources), *regular], SetSettings(), []
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 from synthaug.errors import SettingError
 from synthaug.photos.background import read_grounds
 from synthaug.photos.folder import PhotoFolder, read_folder
+from synthaug.photos.listed import LIST
 from synthaug.photos.report import collected, report_on
 from synthaug.photos.variants import MARK, Changes
 from synthaug.photos.writing import Written, write_json, write_photo, write_report
 from synthaug.pixels import SUFFIXES
 
 __all__ = ["prepare"]
-
-_LIST = "photos.json"
 
 
 def prepare(  # noqa: PLR0913  # every argument is an option of the command line
@@ -80,10 +79,10 @@ def prepare(  # noqa: PLR0913  # every argument is an option of the command line
     report = collected(found, [entry.looked for entry in written], size)
     skipped = [{"file": path.name, "reason": reason} for path, reason in found.skipped]
     content = {"size": list(size), "flatten": flatten, "shadows": shadows, "background": background, "variants": variants}
-    write_json(out / _LIST, content | {"photos": [entry for one in written for entry in one.listed], "skipped": skipped})
+    write_json(out / LIST, content | {"photos": [entry for one in written for entry in one.listed], "skipped": skipped})
     folder = write_report(report, out)
     _tell(found, written, out, size)
-    _warn(written, changes, group)
+    _warn(written, changes)
     done = [option for option, used in (("--shadows", shadows), ("--background", background), ("--flatten", flatten)) if used]
     for sentence in report.sentences():
         if not any(f"{option} " in sentence for option in done):
@@ -141,7 +140,7 @@ def _tell(found: PhotoFolder, written: list[Written], out: Path, size: tuple[int
         )
 
 
-def _warn(written: list[Written], changes: Changes, group: str) -> None:
+def _warn(written: list[Written], changes: Changes) -> None:
     """Say what was not done as asked, or what to look after."""
     if faded := [one.file for one in written if one.faded]:
         print(
@@ -158,5 +157,4 @@ def _warn(written: list[Written], changes: Changes, group: str) -> None:
             "it was kept, with its old background around it; have a look"
         )
     if changes.variants > 1:
-        rule = int(group) - 1 if group else -1
-        print(f"variants of one photo belong together: read this folder with the group rule {rule}, so that they are never split")
+        print(f"{LIST} beside the pictures keeps variants of one photo together, so that they are never split; no group rule is needed")

@@ -8,15 +8,17 @@ backward pass needs of each picture, and what the driver keeps. The counts below
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from synthaug.models.numerics import choose_precision
+from synthaug.photos.folder import grouped, photo_files
+from synthaug.photos.kohya import to_learn
+from synthaug.pixels import SUFFIXES
 
-__all__ = ["FAMILIES", "Card", "Choice", "Family", "choose_defaults", "count_photos", "memory_of"]
+__all__ = ["FAMILIES", "Card", "Choice", "Family", "choose_defaults", "count_groups", "count_photos", "memory_of"]
 
 MIB = 2**20
 DRIVER = 600
@@ -175,18 +177,27 @@ def _rounded(steps: float, least: int, most: int) -> int:
     return int(min(most, max(least, round(steps / 50) * 50)))
 
 
-def count_photos(place: Path, suffixes: Collection[str], rule: str = "") -> tuple[int, int]:
-    """About how many photos there are, and how many groups: files are counted, not opened; folders of masks are left out.
+def count_photos(place: Path) -> int:
+    """How many photos will be learned from: files are counted, not opened, so that one that is damaged counts, too.
 
     Args:
-        place: A folder, or a file beside which the photos lie.
-        suffixes: How photos' names end, in lower case.
-        rule: What to cut off a name to get its group, as :func:`synthaug.photos.folder.read_folder` has it.
+        place: A folder, as :func:`synthaug.photos.read_training_set` takes it; or a file, then it is about how many lie beside and
+            below it, without folders of masks.
     """
-    folder = place if place.is_dir() else place.parent
-    files = [path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.parent.name not in ("mask", "masks")]
-    cut = int(rule) if rule.removeprefix("-").isdigit() else 0
-    return len(files), len({(path.parent, "_".join(path.stem.split("_")[:cut]) or path.stem) for path in files})
+    if place.is_dir():
+        return sum(path.suffix.lower() in SUFFIXES for source in to_learn(place) for path in photo_files(source.folder))
+    return sum(path.suffix.lower() in SUFFIXES and path.parent.name not in ("mask", "masks") for path in place.parent.rglob("*"))
+
+
+def count_groups(folder: Path, rule: str) -> int:
+    """How many groups the photos of a folder have, see :func:`synthaug.photos.read_folder`; files are counted, not opened.
+
+    Raises:
+        PhotoFolderError: If there is no such folder.
+        SettingError: If the group rule is no number.
+    """
+    found = [(source.folder, pair) for source in to_learn(folder) for pair in grouped(source, rule)]
+    return len({(place, group) for place, (path, group) in found if path.suffix.lower() in SUFFIXES})
 
 
 def _multiplies_halves() -> bool:

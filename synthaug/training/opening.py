@@ -10,10 +10,8 @@ from typing_extensions import override
 
 from synthaug.errors import SettingError
 from synthaug.models.load import load_base
-from synthaug.photos.folder import OTHERS
 from synthaug.photos.report import report_on
-from synthaug.pixels import SUFFIXES
-from synthaug.training.defaults import FAMILIES, SMALL, Card, choose_defaults, count_photos, memory_of
+from synthaug.training.defaults import FAMILIES, SMALL, Card, choose_defaults, count_groups, count_photos, memory_of
 from synthaug.training.estimate import cost_of, rate_of, seconds_per_step
 from synthaug.training.lora_training import LoraTraining
 from synthaug.training.photo_data import PhotoData
@@ -47,7 +45,7 @@ def choices(card: Card, *, base: str, photos: Path, size: tuple[int, int] | None
         UnusableFileError: If it cannot be used.
     """
     found = load_base(base, parts=())
-    size, count = size or found.size, count_photos(photos, SUFFIXES)[0]
+    size, count = size or found.size, count_photos(photos)
     choice = choose_defaults(card, family=found.family, native=max(found.size), size=size, photos=count)
     kind = f"small, for {found.size[1]}x{found.size[0]}" if max(found.size) < SMALL else FAMILIES[found.family].title
     memory = f", {card.memory} MiB" if card.memory else ""
@@ -68,12 +66,14 @@ def held_out(photos: Path, *, group: str, measurements: int, views_differ: bool)
         group: Rule that finds a photo's group in its name.
         measurements: How often it would be measured.
         views_differ: Whether one view of a photo differs from another.
+
+    Raises:
+        SettingError: If the group rule is no number.
     """
     nothing: dict[str, object] = {"data.held_out": 0, "data.held_out_views": 0}
     if measurements < FEWEST:
         return nothing, f"nothing is kept back: {measurements} measurements would be made, which cannot be compared"
-    groups = count_photos(photos, (*SUFFIXES, *OTHERS), group)[1]
-    if photos.is_dir() and groups >= ENOUGH:
+    if photos.is_dir() and count_groups(photos, group) >= ENOUGH:
         return nothing | {"data.held_out": SPARED}, f"{SPARED} photos are kept back to measure the run on; --data.held_out 0 trains on all"
     if views_differ:
         why = "a view of each photo is kept back to measure the run on; --data.held_out 0 measures nothing"

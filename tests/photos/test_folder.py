@@ -153,6 +153,22 @@ def test_groups_are_cut_out_of_the_names(tmp_path, rule, groups):
     assert len({photo.group for photo in read_folder(tmp_path, trigger="x", group=rule).photos}) == groups
 
 
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"[" * 100_000, "cannot be read"), (b"\xff\xfe", "cannot be read"), (b'{"photos": [', "cannot be read"),
+        (b"[]", "was not written by"), (b'{"photos": {}}', "was not written by"),
+        (b'{"photos": [{"file": "photo_00.jpg", "group": "a"}]}', "was not written by"),
+    ],
+)  # fmt: skip
+def test_a_list_of_something_else_gives_no_groups_and_is_named(photo_folder, caplog, content, why):
+    folder = photo_folder()
+    (folder / "photos.json").write_bytes(content)
+
+    assert len({photo.group for photo in read_folder(folder, trigger="x").photos}) == 6
+    assert f"groups are not taken from {folder / 'photos.json'}, it {why}" in caplog.text
+
+
 def test_a_group_rule_that_is_no_number_is_refused(photo_folder):
     with pytest.raises(SettingError, match=r"a group rule is how many parts to cut off a file name, such as .* got 'name'"):
         read_folder(photo_folder(), trigger="x", group="name")

@@ -48,7 +48,23 @@ def test_each_photo_is_written_on_several_backgrounds_with_mask_and_caption(stil
     assert read_image(out / blue["file"])[:, 5, 5].tolist() == pytest.approx([52, 96, 170], abs=12)
     assert read_image(out / "matte" / "0_v1.png").float().mean() / 255 == pytest.approx(0.12, abs=0.02)
     assert "5 photos of 5 groups written to" in (said := capsys.readouterr().out)
-    assert "read this folder with the group rule -1" in said
+    assert "photos.json beside the pictures keeps variants of one photo together" in said
+    assert "group rule -" not in said
+
+
+def test_variants_of_one_photo_share_its_group_without_a_rule(still_lives, tmp_path):
+    out = tmp_path / "out"
+    prepare(photos=still_lives, out=out, size=SIZE, trigger="x", background="blue,red,own", variants=3)
+    save_png(read_image(out / "0_v1.png"), out / "later_v1.png")
+    save_png(read_image(out / "0_v2.png"), out / "later_v2.png")
+
+    groups = {photo.path.name: photo.group for photo in read_folder(out, trigger="x").photos}
+
+    assert [groups[f"{index}_v{variant}.png"] for index in range(5) for variant in (1, 2, 3)] == [
+        str(i) for i in range(5) for _ in range(3)
+    ]
+    assert (groups["later_v1.png"], groups["later_v2.png"]) == ("later_v1", "later_v2")
+    assert {photo.group for photo in read_folder(out, trigger="x", group="-2").photos} >= {"0_v1", "0_v2"}
 
 
 def test_a_second_run_writes_the_same_bytes(still_lives, tmp_path):

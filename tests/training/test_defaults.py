@@ -1,6 +1,10 @@
 import pytest
+from still_life import still_life
 
-from synthaug.training.defaults import Card, choose_defaults, count_photos
+from synthaug.photos import prepare
+from synthaug.pixels import save_png
+from synthaug.training.defaults import Card, choose_defaults, count_groups, count_photos
+from synthaug.training.opening import held_out
 
 GTX_1080 = Card(name="NVIDIA GeForce GTX 1080", memory=8192, capability=(6, 1))
 GTX_1660 = Card(name="NVIDIA GeForce GTX 1660", memory=6144, capability=(7, 5))
@@ -64,9 +68,40 @@ def test_a_small_base_gets_what_the_recipe_for_pocket_has():
     assert (choice.steps, choice.batch_size, choice.learning_rate, choice.gradient_checkpointing) == (400, 8, 1e-3, False)
 
 
-def test_photos_are_counted_without_masks_and_in_groups(tmp_path):
-    for name in ("a_1.jpg", "a_2.JPG", "b_1.png", "mask/a_1.png", "notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
 
-    assert count_photos(tmp_path, (".jpg", ".png"), "-1") == (3, 2)
+
+def test_photos_are_counted_as_they_will_be_learned_and_in_groups(tmp_path):
+    touch(tmp_path, "a_1.jpg", "a_2.JPG", "b_1.png", "c_1.heic", "mask/a_1.png", "matte/a_1.png", "report/sheet.png", "notes.txt")
+
+    assert count_photos(tmp_path) == 3
+    assert count_groups(tmp_path, "-1") == 2
+
+
+@pytest.mark.parametrize("inside", ["", "img/"])
+def test_regularisation_images_do_not_count_as_photos(tmp_path, inside):
+    touch(tmp_path, f"{inside}10_cod fish/a.png", f"{inside}1_eel fish/a.png", "reg/1_fish/x.png", "reg/1_fish/y.png")
+
+    assert count_photos(tmp_path) == 2
+    assert count_groups(tmp_path, "") == 2
+
+
+def test_photos_beside_a_file_are_counted_wherever_they_lie(tmp_path):
+    touch(tmp_path, "set.toml", "cod/a.png", "cod/mask/a.png", "eel/deep/a.png")
+
+    assert count_photos(tmp_path / "set.toml") == 2
+
+
+def test_few_photos_are_not_taken_for_many_by_their_variants(tmp_path):
+    (tmp_path / "still").mkdir()
+    for index in range(5):
+        save_png(still_life((90, 120), seed=index, shift=(4, 7)).picture, tmp_path / "still" / f"{index}.png")
+    prepare(photos=tmp_path / "still", out=tmp_path / "out", size=(90, 120), caption="a photo", background="blue,red,own", variants=3)
+
+    options, _ = held_out(tmp_path / "out", group="", measurements=5, views_differ=True)
+
+    assert count_groups(tmp_path / "out", "") == 5
+    assert options == {"data.held_out": 0, "data.held_out_views": 1}
