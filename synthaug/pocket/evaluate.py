@@ -152,7 +152,7 @@ def follows(found: Findings, pictures: PictureSet, sampler: Sampler, args: argpa
         for flaw, k in asked
     ]
     images = draw(sampler, prompts, seed=12)
-    shown = images.unflatten(0, (len(flaws), each))[:, :8].flatten(0, 1)  # objects and grounds in turn
+    shown = images.reshape(len(flaws), each, *images.shape[1:])[:, :8].flatten(0, 1)  # objects and grounds in turn
     save_png(make_grid(shown, nrow=min(8, each), padding=2), found.out / "flaws.png")
     right = [answer == flaw for answer, (flaw, _) in zip(judge.answers(images)["flaw"], asked, strict=True)]
     found.add("prompts followed, defect", sum(right) / len(right), "85 %")
