@@ -36,7 +36,7 @@ BATCH = 64
 SOUND = 0.3
 """How much a picture without a flaw counts when flaws are learned: two in three have none, and to say so is right too cheaply."""
 
-HARD = 3.0
+HARD = 2.0
 """How much flaws count against objects and grounds, which are easier to see."""
 
 
