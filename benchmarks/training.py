@@ -1,10 +1,11 @@
 """How long does a step take, and how much memory? Run ``python benchmarks/training.py``.
 
-Two ways to train the same LoRA on the same random weights, each in a process of its own, one after the other in one run:
+Ways to train the same LoRA on the same random weights, each in a process of its own, one after the other in one run:
 
-ours     :class:`synthaug.LoraTraining` and :class:`synthaug.PhotoData` under a Lightning Trainer, with cached latents and text states
-plain    diffusers' modules and peft in a bare loop, as diffusers' example scripts have it: the text encoder and the VAE run at each step
-         and stay in memory, nothing is cached
+plain         diffusers' modules and peft in a bare loop, as diffusers' example scripts have it: the text encoder and the VAE run at each
+              step and stay in memory, nothing is cached
+ours          :class:`synthaug.LoraTraining` and :class:`synthaug.PhotoData` under a Lightning Trainer, with cached latents and text states
+checkpointed  the same with ``gradient_checkpointing``, which the plain loop could have, too: what it costs and saves
 
 Without ``--quick`` it makes a base of the shape of SD 1.5 (4.3 GB in a temporary folder) and takes some minutes on two cores.
 """
@@ -22,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,7 @@ def main() -> None:
         folder = Path(temporary)
         make_base(folder / "base", shape)
         _photos(folder / "photos", size)
-        runs: dict[str, list[dict[str, Any]]] = {"plain": [], "ours": []}
+        runs: dict[str, list[dict[str, Any]]] = {arm: [] for arm in ARMS}
         for _ in range(args.repeats):
             for arm, found in runs.items():
                 found.append(_in_a_process(arm, folder, size, args))
@@ -92,7 +94,9 @@ def _figures(runs: dict[str, list[dict[str, Any]]], args: argparse.Namespace) ->
     for key, title in titles.items():
         for arm, found in best.items():
             rows[f"{title}, {arm}"] = round(found[key], 3)
-        rows[f"{title}, ours / plain"] = round(best["ours"][key] / best["plain"][key], 3)
+        for arm in best:
+            if arm != "plain":
+                rows[f"{title}, {arm} / plain"] = round(best[arm][key] / best["plain"][key], 3)
     return rows
 
 
@@ -143,7 +147,7 @@ class Clock:
         return int(found[1]) // 1024
 
 
-def ours(args: argparse.Namespace, clock: Clock) -> None:
+def ours(args: argparse.Namespace, clock: Clock, *, checkpointing: bool = False) -> None:
     """The module and the photos as ``synthaug fit`` uses them."""
     from lightning.pytorch import Callback, Trainer
 
@@ -161,7 +165,9 @@ def ours(args: argparse.Namespace, clock: Clock) -> None:
             clock.step()
 
     base = str(args.folder / "base")
-    model = LoraTraining(base, shape=LoraShape(rank=args.rank, alpha=float(args.rank)), learning_rate=1e-4)
+    model = LoraTraining(
+        base, shape=LoraShape(rank=args.rank, alpha=float(args.rank)), learning_rate=1e-4, gradient_checkpointing=checkpointing
+    )
     data = PhotoData(
         args.folder / "photos", base=base, caption=CAPTION, size=(args.size, args.size), batch_size=1, views=Views(count=1), cache="none"
     )  # fmt: skip
@@ -209,7 +215,9 @@ def _picture(path: Path) -> torch.Tensor:
     return torch.from_numpy(np.asarray(Image.open(path)).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
-ARMS: dict[str, Callable[[argparse.Namespace, Clock], None]] = {"plain": plain, "ours": ours}
+ARMS: dict[str, Callable[[argparse.Namespace, Clock], None]] = {
+    "plain": plain, "ours": ours, "checkpointed": partial(ours, checkpointing=True),
+}  # fmt: skip
 
 if __name__ == "__main__":
     main()
