@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -92,3 +94,9 @@ def cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+def beside(folder: Path, base: Base, tmp_path: Path, name: str = "model.safetensors", **settings: Any) -> Path:
+    """A bare file of a base, with its tokenizer beside it."""
+    shutil.copytree(folder / "tokenizer", tmp_path / "tokenizer", dirs_exist_ok=True)
+    return bare_file(base, tmp_path / name, **settings)

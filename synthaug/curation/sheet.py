@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from synthaug.errors import SettingError
+from synthaug.photos.lettering import font_of, plain
 from synthaug.pixels import save_png
 from synthaug.records import Verdict
 
@@ -67,10 +67,10 @@ def contact_sheet(entries: Sequence[Entry], *, title: str = "") -> Tensor:
     rows = math.ceil(len(shown) / columns)
     field = (side + GAP, side + 3 * LINE + GAP + 4)
     head = _head(entries, len(shown), title)
-    width = max(columns * field[0] + GAP, math.ceil(_font(15).getlength(head)) + 2 * GAP)
+    width = max(columns * field[0] + GAP, math.ceil(font_of(15).getlength(head)) + 2 * GAP)
     sheet = Image.new("RGB", (width, BAR + rows * field[1] + GAP), GROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((GAP, GAP), head, INK, _font(15))
+    draw.text((GAP, GAP), head, INK, font_of(15))
     for at, entry in enumerate(shown):
         _draw_entry(sheet, (GAP + at % columns * field[0], BAR + at // columns * field[1]), side, entry)
     return torch.from_numpy(np.array(sheet)).permute(2, 0, 1).contiguous()
@@ -90,7 +90,7 @@ def _head(entries: Sequence[Entry], shown: int, title: str) -> str:
     kept = sum(entry.verdict.keep for entry in entries)
     counts = f"{kept} of {len(entries)} kept, {len(entries) - kept} crossed out"
     part = "" if shown == len(entries) else f"; {shown} of them shown"
-    return _plain(f"{title}: {counts}{part}" if title else f"{counts}{part}")
+    return plain(f"{title}: {counts}{part}" if title else f"{counts}{part}")
 
 
 def _draw_entry(sheet: Image.Image, corner: tuple[int, int], side: int, entry: Entry) -> None:
@@ -111,7 +111,7 @@ def _draw_entry(sheet: Image.Image, corner: tuple[int, int], side: int, entry: E
         draw.line((left + 4, box[3] - 4, box[2] - 4, top + 4), RED, 3)
     draw.rectangle(box, outline=GREEN if keep else (215, 190, 190), width=3 if keep else 1)
     score = f"typical {entry.verdict.scores['typical']:.2f}" if "typical" in entry.verdict.scores else ""
-    number = _font(12)
+    number = font_of(12)
     room = side - number.getlength(score) - 6 if score else side
     draw.text((left, box[3] + 3), _shortened(entry.name, room, number), DIM_INK, number)
     draw.text((box[2], box[3] + 3), score, INK if keep else DIM_INK, number, anchor="ra")
@@ -129,7 +129,7 @@ def _fitted(picture: Tensor, side: int) -> Image.Image:
 
 def _shortened(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
     """The text, or as much of it as fits with "..." in the middle: both ends of a file name tell it from others."""
-    text = _plain(text)
+    text = plain(text)
     if font.getlength(text) <= room:
         return text
     for left_out in range(1, len(text)):
@@ -142,21 +142,9 @@ def _shortened(text: str, room: float, font: ImageFont.FreeTypeFont) -> str:
 
 def _two_lines(text: str, room: float, font: ImageFont.FreeTypeFont) -> list[str]:
     """As many words as fit into the first line, the others, shortened, into the second."""
-    words = _plain(text).split()
+    words = plain(text).split()
     count = len(words)
     while count > 1 and font.getlength(" ".join(words[:count])) > room:
         count -= 1
     lines = [" ".join(words[:count]), " ".join(words[count:])]
     return [_shortened(line, room, font) for line in lines if line]
-
-
-def _plain(text: str) -> str:
-    """Letters that the built-in font has; others become a question mark."""
-    return text.encode("latin-1", "replace").decode("latin-1")
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from synthaug.photos.lettering import font_of, plain
 from synthaug.pixels import save_png
 
 __all__ = ["SIDE", "Field", "draw_sheet"]
@@ -52,9 +52,9 @@ def draw_sheet(fields: Sequence[Field], path: Path, *, title: str) -> None:
     columns = min(len(fields), max(4, math.ceil(math.sqrt(1.3 * len(fields)))))
     rows = math.ceil(len(fields) / columns)
     height = SIDE + (1 + LINES) * LINE + GAP
-    wide = max(columns * (SIDE + GAP) + GAP, 2 * GAP + math.ceil(_font(15).getlength(title)))
+    wide = max(columns * (SIDE + GAP) + GAP, 2 * GAP + math.ceil(font_of(15).getlength(title)))
     sheet = Image.new("RGB", (wide, BAR + rows * height + GAP), GROUND)
-    ImageDraw.Draw(sheet).text((GAP, GAP - 2), title, INK, _font(15))
+    ImageDraw.Draw(sheet).text((GAP, GAP - 2), title, INK, font_of(15))
     for at, field in enumerate(fields):
         _draw(sheet, (GAP + at % columns * (SIDE + GAP), BAR + at // columns * height), field)
     save_png(torch.from_numpy(np.array(sheet)).permute(2, 0, 1).contiguous(), path)
@@ -69,9 +69,9 @@ def _draw(sheet: Image.Image, corner: tuple[int, int], field: Field) -> None:
         picture = Image.fromarray(field.picture.permute(1, 2, 0).numpy())
         sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
     draw.rectangle(box, outline=AMBER if field.words else GREEN, width=2)
-    font = _font(11)
-    draw.text((left, box[3] + 2), _shortened(_plain(field.name), font), INK, font)
-    lines = [line for words in field.words for line in _wrapped(_plain(words), font)]
+    font = font_of(11)
+    draw.text((left, box[3] + 2), _shortened(plain(field.name), font), INK, font)
+    lines = [line for words in field.words for line in _wrapped(plain(words), font)]
     for at, line in enumerate(lines[:LINES]):
         draw.text((left, box[3] + 2 + (1 + at) * LINE), line + (" ..." if at == LINES - 1 < len(lines) - 1 else ""), AMBER, font)
 
@@ -94,15 +94,3 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont) -> str:
         keep -= 1
         short = f"{text[: (keep + 1) // 2]}...{text[len(text) - keep // 2 :]}"
     return short
-
-
-def _plain(text: str) -> str:
-    """Letters that the built-in font has; others become a question mark."""
-    return text.encode("latin-1", "replace").decode("latin-1")
-
-
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    assert isinstance(font, ImageFont.FreeTypeFont)
-    return font

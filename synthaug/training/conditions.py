@@ -16,12 +16,10 @@ from torch import Tensor
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from synthaug.errors import SettingError
+from synthaug.prompts.encode import read_tokens
 from synthaug.training.rows import Batch, Rows, require_keys
 
 __all__ = ["Conditions"]
-
-TOKENS = 77
-"""What CLIP reads at once."""
 
 Encoders = Sequence[CLIPTextModel | CLIPTextModelWithProjection]
 
@@ -49,10 +47,11 @@ class Conditions:
         given = rows.given
         if self.family != "sdxl":
             require_keys(given, ["tokens"] if self.encoders else ["states"], why="this base")
-            return self._latents(rows), rows.t, self._own(given) if self.encoders else given["states"]
+            return self._latents(rows), rows.t, self._read(given)[0] if self.encoders else given["states"]
         keys = ("tokens", "tokens_2", "time_ids") if self.encoders else ("states", "pooled", "time_ids")
         require_keys(given, keys, why="a Stable Diffusion XL base")
-        states, pooled = self._pair(given) if self.encoders else (given["states"], given["pooled"])
+        states, pooled = self._read(given) if self.encoders else (given["states"], given["pooled"])
+        assert pooled is not None, "Stable Diffusion XL has two encoders"
         return self._latents(rows), rows.t, states, {"text_embeds": pooled, "time_ids": given["time_ids"].float()}
 
     def _latents(self, rows: Rows) -> Tensor:
@@ -67,28 +66,7 @@ class Conditions:
             )
         return torch.cat([z, inpaint.float()], 1)
 
-    def _own(self, given: Batch) -> Tensor:
-        """States of the one encoder that is trained."""
-        states: Tensor = self.encoders[0](_chunks(given["tokens"]))[0]
-        return _joined(states, len(given["tokens"]))
-
-    def _pair(self, given: Batch) -> tuple[Tensor, Tensor]:
-        """States of both encoders that are trained, side by side, and the projection of each text's first chunk."""
-        count = len(given["tokens"])
-        first, second = (
-            encoder(_chunks(given[key]), output_hidden_states=True)
-            for encoder, key in zip(self.encoders, ("tokens", "tokens_2"), strict=True)
-        )
-        states = torch.cat([_joined(first.hidden_states[-2], count), _joined(second.hidden_states[-2], count)], -1)
-        pooled: Tensor = second.text_embeds.reshape(count, -1, second.text_embeds.shape[-1])[:, 0]
-        return states, pooled
-
-
-def _chunks(tokens: Tensor) -> Tensor:
-    """Ids (B, 77 n) as rows of what CLIP reads at once, (B n, 77)."""
-    return tokens.reshape(-1, TOKENS)
-
-
-def _joined(states: Tensor, count: int) -> Tensor:
-    """States (B n, 77, width) of the chunks of each text joined again, (B, 77 n, width)."""
-    return states.reshape(count, -1, states.shape[-1])
+    def _read(self, given: Batch) -> tuple[Tensor, Tensor | None]:
+        """States and, with two encoders, the projection, from the encoders that are trained."""
+        second = (given["tokens_2"], self.encoders[1]) if len(self.encoders) > 1 else None
+        return read_tokens(given["tokens"], self.encoders[0], second)

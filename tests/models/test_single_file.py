@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 
 import pytest
 import torch
-from checkpoints import FAMILIES, SIDES, UNETS, assert_same_weights, bare_file, cut_off, networks, shrunken
+from checkpoints import FAMILIES, SIDES, UNETS, assert_same_weights, bare_file, beside, cut_off, networks, shrunken
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
@@ -17,19 +16,6 @@ from synthaug.models.load import load_base
 @pytest.fixture(scope="module", params=FAMILIES)
 def base(request, tmp_path_factory):
     return shrunken(request.param, tmp_path_factory.mktemp(request.param))
-
-
-@pytest.fixture(scope="module")
-def sd1(tmp_path_factory):
-    """A base and the folder with its tokenizer."""
-    folder = tmp_path_factory.mktemp("sd1")
-    return shrunken("sd1", folder), folder
-
-
-def beside(folder, base, tmp_path, name="model.safetensors", **settings):
-    """A bare file of a base, with its tokenizer beside it."""
-    shutil.copytree(folder / "tokenizer", tmp_path / "tokenizer", dirs_exist_ok=True)
-    return bare_file(base, tmp_path / name, **settings)
 
 
 @pytest.fixture

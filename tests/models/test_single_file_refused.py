@@ -1,27 +1,12 @@
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
-from checkpoints import bare_file, cut_off, shrunken
+from checkpoints import bare_file, beside, cut_off, shrunken
 from safetensors.torch import load_file, save_file
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.models.load import load_base
-
-
-@pytest.fixture(scope="module")
-def sd1(tmp_path_factory):
-    """A base and the folder with its tokenizer."""
-    folder = tmp_path_factory.mktemp("sd1")
-    return shrunken("sd1", folder), folder
-
-
-def beside(folder, base, tmp_path, name="model.safetensors", **settings):
-    """A bare file of a base, with its tokenizer beside it."""
-    shutil.copytree(folder / "tokenizer", tmp_path / "tokenizer", dirs_exist_ok=True)
-    return bare_file(base, tmp_path / name, **settings)
 
 
 @pytest.mark.parametrize("channels", [5, 7, 8])
