@@ -44,6 +44,12 @@ class SampleGrid(Callback):
         if step % self.every_n_steps or (batch_idx + 1) % trainer.accumulate_grad_batches or not trainer.is_global_zero:
             return
         assert isinstance(pl_module, LoraTraining)
+        try:
+            self._draw(trainer, pl_module, step)
+        except OSError as error:  # a full disk costs the grid, not the run
+            print(f"step {step}: the sample grid could not be written ({error.strerror or error}); training goes on", flush=True)
+
+    def _draw(self, trainer: Trainer, pl_module: LoraTraining, step: int) -> None:
         folder = self.folder or Path(trainer.default_root_dir) / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         images = drawn(self.preview, trainer, pl_module)

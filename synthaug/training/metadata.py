@@ -20,8 +20,9 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from synthaug.lora.file import FORMAT, SeenPhoto
+from synthaug.lora.layers import LoraLayer
 from synthaug.lora.naming import NetworkKind
-from synthaug.lora.updates import Update
+from synthaug.lora.updates import Decomposed, Update
 from synthaug.training.lora_training import LoraTraining
 from synthaug.training.photo_data import PhotoData
 
@@ -86,14 +87,17 @@ def _base(module: LoraTraining) -> dict[str, object]:
 def _network(module: LoraTraining, layers: Mapping[NetworkKind, Mapping[str, Update]]) -> dict[str, object]:
     """Rank and alpha as most layers have them, and those of every part as kohya's network arguments."""
     shape, every = module.shape, [layer for found in layers.values() for layer in found.values()]
-    dim = Counter(layer.rank for layer in every).most_common(1)[0][0] if module.start is not None else shape.rank
+    dim, alpha = shape.rank, shape.alpha
+    if module.start is not None:  # the file that was gone on from decided
+        plain = [layer.direction if isinstance(layer, Decomposed) else layer for layer in every]
+        dim, alpha = Counter((layer.rank, layer.alpha) for layer in plain if isinstance(layer, LoraLayer)).most_common(1)[0][0]
     parts = {part: {"dim": size.rank, "alpha": size.alpha} for part, size in shape.parts.items()}
     arguments = {
         "targets": shape.targets, "conv_dim": shape.conv_rank, "conv_alpha": shape.conv_alpha, "dora_wd": shape.dora,
         "loraplus_lr_ratio": module.up_ratio, **({"parts": parts} if parts else {}),
     }  # fmt: skip
     return {
-        "network_module": "networks.lora", "network_dim": dim, "network_alpha": shape.alpha if module.start is None else float(dim),
+        "network_module": "networks.lora", "network_dim": dim, "network_alpha": alpha,
         "network_args": json.dumps(arguments), "network_dropout": shape.dropout or None,
     }  # fmt: skip
 

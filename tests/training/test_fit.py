@@ -9,7 +9,7 @@ import torch
 from fits import options
 
 from synthaug.cli import main
-from synthaug.errors import NumericsError, SettingError
+from synthaug.errors import NumericsError, OutputError, SettingError
 from synthaug.lora.file import LoraFile
 from synthaug.photos.folder import read_folder
 from synthaug.training import PhotoData, SaveLora
@@ -110,6 +110,20 @@ def test_sample_grids_are_drawn_from_the_file_and_the_interim_file_goes(photo_fo
     assert sorted(path.name for path in folder.iterdir()) == ["step-000002.png", "step-000004.png"]
 
 
+def test_a_grid_that_cannot_be_written_costs_the_grid_and_not_the_run(photo_folder, tiny_base, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OutputError("step-000002.png could not be written (No space left on device)")
+
+    monkeypatch.setattr("synthaug.training.callbacks.save_png", full)
+    grids = ["--trainer.callbacks+=synthaug.training.SampleGrid", "--trainer.callbacks.preview=synthaug.generation.Preview"]
+    grids += ["--trainer.callbacks.preview.init_args.count=1", "--trainer.callbacks.preview.init_args.steps=1"]
+
+    fit(options(tiny_base, photo_folder(5), tmp_path / "a.safetensors", *grids, "--trainer.callbacks.every_n_steps=2"))
+
+    assert capsys.readouterr().out.count("the sample grid could not be written") == 2
+    assert LoraFile.read(tmp_path / "a.safetensors").metadata["ss_steps"] == "4"
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [
@@ -181,6 +195,7 @@ def test_training_goes_on_from_a_file_in_another_layout(photo_folder, tiny_base,
 
     second = LoraFile.read(tmp_path / "second.safetensors")
     assert second.rank == first.rank == 2
+    assert (second.metadata["ss_network_dim"], second.metadata["ss_network_alpha"]) == ("2", "16.0")
     assert all(torch.allclose(second.layers[name].delta(), layer.delta(), atol=1e-3) for name, layer in first.layers.items())
     assert any(float(layer.delta().abs().max()) > 0 for layer in first.layers.values())
 
