@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from huggingface_hub import try_to_load_from_cache
@@ -48,17 +48,22 @@ def base_mark(name: str, part: Part) -> str | None:
         False
     """
     if Path(name).is_file():
-        return _mark_in_file(Path(name), _PREFIXES[part])
+        return _mark_in_file(Path(name), part)
     place = Path(resolve(name))
     folder = place if place.is_dir() else _downloaded(name)
     files = [] if folder is None else [file for sub in _FOLDERS[part] for file in _files(folder / sub)]
     if not any(file.suffix == ".safetensors" for file in files):
         return None
-    found = hashlib.sha256()
+    return hashlib.sha256(_contents(files)).hexdigest()
+
+
+def _contents(files: Iterable[Path]) -> bytes:
+    """A line for each file: folder, name and hash."""
+    lines = []
     for file in files:
         with file.open("rb") as opened:
-            found.update(f"{file.parent.name}/{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n".encode())
-    return found.hexdigest()
+            lines.append(f"{file.parent.name}/{file.name} {hashlib.file_digest(opened, 'sha256').hexdigest()}\n")
+    return "".join(lines).encode()
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -72,11 +77,13 @@ def _downloaded(name: str) -> Path | None:
     return Path(found).parents[1] if isinstance(found, str) else None
 
 
-def _mark_in_file(file: Path, prefixes: tuple[str, ...]) -> str | None:
-    """The same over some tensors of one file."""
+def _mark_in_file(file: Path, part: Part) -> str | None:
+    """The same over some tensors of one file, and over the tokenizers that lie beside it."""
     found = hashlib.sha256()
     with safe_open(file, framework="pt") as opened:
-        keys = sorted(key for key in opened.keys() if key.startswith(prefixes))  # noqa: SIM118  # it is no mapping
+        keys = sorted(key for key in opened.keys() if key.startswith(_PREFIXES[part]))  # noqa: SIM118  # it is no mapping
         for key in keys:
             found.update(content_hash({key: opened.get_tensor(key)}).encode())
+    if part == "text":
+        found.update(_contents(path for folder in ("tokenizer", "tokenizer_2") for path in _files(file.parent / folder)))
     return found.hexdigest() if keys else None

@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 import torch
+from checkpoints import bare_file, shrunken
 
 from synthaug.errors import NumericsError
 from synthaug.models.load import load_base
@@ -135,3 +136,15 @@ def test_a_base_whose_files_cannot_be_found_is_known_by_its_weights(tiny_base, o
 
     assert marks[0] == marks[1] != marks[2]
     assert len(marks[0]) == 64
+
+
+def test_the_mark_of_one_files_text_changes_with_the_tokenizer_beside_it(tmp_path):
+    base = shrunken("sd1", tmp_path)
+    name = str(bare_file(base, tmp_path / "model.safetensors"))
+    before = {part: base_mark(name, part) for part in ("text", "vae")}
+
+    words = tmp_path / "tokenizer" / "merges.txt"
+    words.write_text(words.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+
+    assert base_mark(name, "text") not in (None, before["text"])
+    assert base_mark(name, "vae") == before["vae"]
