@@ -66,7 +66,7 @@ PUBLIC = {
     "LoraTraining": "training",
     "PhotoData": "training",
     "Plan": "generation",
-    "Request": "records.py",
+    "Request": "records",
     "Sampler": "generation",
     "write_shards": "datasets",
     "ShardDataset": "datasets",
@@ -207,9 +207,14 @@ def test_every_argument_of_a_public_name_is_described(name):
 
 def fields_with_a_docstring(found: object) -> set[str]:
     """Fields of a record whose meaning stands on the line below."""
-    body = ast.parse(inspect.getsource(found)).body[0].body
-    pairs = pairwise(body)
+    bodies = [ast.parse(inspect.getsource(kind)).body[0].body for kind in _own_kinds(found)]
+    pairs = [pair for body in bodies for pair in pairwise(body)]
     return {a.target.id for a, b in pairs if isinstance(a, ast.AnnAssign) and isinstance(b, ast.Expr) and isinstance(b.value, ast.Constant)}
+
+
+def _own_kinds(found: object) -> list[object]:
+    """A class and those of ours that it inherits from."""
+    return [kind for kind in getattr(found, "__mro__", (found,)) if getattr(kind, "__module__", "").startswith("synthaug.")]
 
 
 def test_an_unknown_public_name_is_an_attribute_error():

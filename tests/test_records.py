@@ -60,16 +60,29 @@ def test_a_value_that_cannot_be_used_is_refused_with_rule_value_and_place(change
 
 
 def test_an_unknown_field_is_refused_with_the_known_ones():
-    with pytest.raises(SettingError, match="unknown field of a request: cfg, width; choose from: guidance, guidance_rescale"):
+    with pytest.raises(
+        SettingError, match=r"unknown field of a request: cfg, width; choose from: clip_skip, .*guidance, guidance_interval"
+    ):
         Request.from_json({"prompt": "a", "seed": 1, "width": 3, "cfg": 7})
 
 
+KINDS = "a request needs a prompt, a seed and values of the right kind"
+
+
 @pytest.mark.parametrize(
-    "data", [{"prompt": "a"}, {"seed": 1}, {"prompt": "a", "seed": "1"}, {"prompt": "a", "seed": 1, "loras": [{"file": "x"}]},
-             {"prompt": "a", "seed": 1, "size": 64}],
-)  # fmt: skip
-def test_what_is_missing_or_of_another_kind_is_refused(data):
-    with pytest.raises(SettingError, match="a request needs a prompt, a seed and values of the right kind"):
+    ("data", "sentence"),
+    [
+        ({"prompt": "a"}, KINDS),
+        ({"seed": 1}, KINDS),
+        ({"prompt": "a", "seed": "1"}, KINDS),
+        ({"prompt": "a", "seed": 1, "loras": [{"file": "x"}]}, "each of loras must be"),
+        ({"prompt": "a", "seed": 1, "size": 64}, r"size must be \[height, width\], got 64"),
+        ({"prompt": "a", "seed": 1, "hires": 2}, "hires must be"),
+        ({"prompt": "a", "seed": 1, "controls": [{"image": "a.png"}]}, "each of controls must be"),
+    ],
+)
+def test_what_is_missing_or_of_another_kind_is_refused(data, sentence):
+    with pytest.raises(SettingError, match=sentence):
         Request.from_json(data)
 
 

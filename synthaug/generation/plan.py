@@ -12,7 +12,7 @@ import yaml
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.lora.file import LoraFile, require_caption
-from synthaug.records import LoraUse, Request
+from synthaug.records import Drawing, LoraUse, Request, plain_fields
 from synthaug.seeds import seed_for
 from synthaug.templates import fill
 
@@ -20,7 +20,7 @@ __all__ = ["Plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Plan(Drawing):
     """A set of images to draw.
 
     ``plan[i]`` is request i; it does not depend on ``count``, so a longer plan begins with the shorter one.
@@ -37,41 +37,18 @@ class Plan:
     count: int = 16
     """How many images."""
 
-    negative_prompt: str = ""
-    """For every image."""
-
-    label: int | str = 0
-    """Class that the images stand for."""
-
     seed: int = 0
     """Seed of the plan; each image's seed is derived from it."""
 
-    sampler: str = "DPM++ 2M"
-    """Name of the sampler."""
-
-    steps: int = 20
-    """Denoising steps."""
-
-    guidance: float = 4.0
-    """Scale of classifier-free guidance."""
-
-    guidance_rescale: float | None = None
-    """Share of its overshoot that is taken back, 0 to 1; None leaves it to the base."""
-
-    size: tuple[int, int] = (128, 128)
-    """Height and width in pixels."""
-
     base: str = "pocket"
     """The base model."""
-
-    loras: tuple[LoraUse, ...] = ()
-    """LoRAs to wear."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
             raise SettingError("a plan needs at least one prompt, got none; write one, or use a LoRA file that knows its caption")
         if self.count < 0:
             raise SettingError(f"count must not be negative, got {self.count}")
+        super().__post_init__()
 
     @classmethod
     def for_lora(cls, lora: Path | str, *, weight: float = 1.0, **settings: Any) -> Plan:
@@ -124,16 +101,10 @@ class Plan:
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise SettingError(f"unknown field of a plan: {', '.join(unknown)}; choose from: {', '.join(sorted(known))}")
-        plain = dict(data)
-        prompts, size, loras = plain.get("prompts", ()), plain.get("size", [128, 128]), plain.get("loras", ())
+        prompts = data.get("prompts", ())
+        plain = plain_fields(data)
         plain["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-        if not isinstance(size, list | tuple):
-            raise SettingError(f"size must be [height, width], got {size!r}")
-        try:
-            plain["loras"] = tuple(LoraUse(**use) for use in loras)
-        except TypeError:
-            raise SettingError(f"each of loras must be {{path: FILE, weight: NUMBER}}, got {loras!r}") from None
-        return cls(**{**plain, "size": tuple(size)})
+        return cls(**plain)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same for equal plans."""
@@ -146,18 +117,13 @@ class Plan:
             SettingError: If a placeholder of the prompt is unknown.
         """
         prompt = self.prompts[index % len(self.prompts)]
+        shared = {each.name: getattr(self, each.name) for each in fields(Drawing)}
         return Request(
             prompt=fill(prompt, {}, seed=seed_for(self.seed, "prompt", index)),
-            negative_prompt=self.negative_prompt,
             seed=seed_for(self.seed, "image", index) >> 10,  # 53 bits survive JSON in any language
-            label=self.label,
-            sampler=self.sampler,
-            steps=self.steps,
-            guidance=self.guidance,
-            guidance_rescale=self.guidance_rescale,
-            size=self.size,
-            loras=self.loras,
+            variation_seed=seed_for(self.seed, "variation", index) >> 10,
             index=index,
+            **shared,
         )
 
     def __len__(self) -> int:

@@ -53,7 +53,7 @@ def test_a_plan_survives_a_file(tmp_path, suffix, dump):
 
 
 def test_an_unknown_field_is_refused_with_the_fields_there_are():
-    with pytest.raises(SettingError, match=r"unknown field of a plan: stepz; choose from: base, count, .*steps"):
+    with pytest.raises(SettingError, match=r"unknown field of a plan: stepz; choose from: base, clip_skip, .*steps"):
         Plan.from_json({"prompts": ["x"], "stepz": 3})
 
 
