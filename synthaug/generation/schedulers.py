@@ -6,6 +6,7 @@ of 14.6, so the spacing is always given.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from synthaug.diffusion.schedule import NoiseSchedule
 from synthaug.errors import choose
 
-__all__ = ["SAMPLERS", "Scheduler", "make_scheduler"]
+__all__ = ["SAMPLERS", "Scheduler", "make_scheduler", "takes_generator"]
 
 _DPM = {"algorithm_type": "dpmsolver++", "solver_order": 2, "solver_type": "midpoint", "final_sigmas_type": "zero"}
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -67,12 +68,19 @@ class Scheduler(Protocol):
         """Go one noise level down."""
 
 
-def make_scheduler(name: str, schedule: Mapping[str, Any]) -> Scheduler:
+def takes_generator(scheduler: Scheduler) -> bool:
+    """Whether its steps add fresh noise."""
+    return "generator" in inspect.signature(scheduler.step).parameters
+
+
+def make_scheduler(
+    name: str, config: Mapping[str, Any], *, schedule: str = "Automatic", eta: float | None = None, family: str = "sd1"
+) -> Scheduler:
     """Build a fresh scheduler.
 
     Args:
         name: One of :data:`SAMPLERS`.
-        schedule: The base's own schedule; betas, zero terminal SNR and prediction type are taken from it.
+        config: The base's own schedule; betas, zero terminal SNR and prediction type are taken from it.
 
     Raises:
         SettingError: If the name is unknown.
@@ -84,9 +92,9 @@ def make_scheduler(name: str, schedule: Mapping[str, Any]) -> Scheduler:
         14.61
     """
     kind, settings = choose("sampler", name, SAMPLERS)
-    betas = {key: schedule[key] for key in _FROM_BASE if key in schedule}
-    if schedule.get("rescale_betas_zero_snr"):
-        betas["trained_betas"] = _ending_in_noise(schedule)
+    betas = {key: config[key] for key in _FROM_BASE if key in config}
+    if config.get("rescale_betas_zero_snr"):
+        betas["trained_betas"] = _ending_in_noise(config)
         settings = {**settings, "timestep_spacing": "trailing"} if settings["timestep_spacing"] == "leading" else settings
     scheduler: Scheduler = getattr(diffusers, kind)(**betas, **settings)
     return scheduler

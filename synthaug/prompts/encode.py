@@ -87,7 +87,7 @@ class TextStates:
         self._tokenizer, self._encoder, self._second, self._keep = tokenizer, text_encoder, second, keep
         self._known: OrderedDict[tuple[str, int], tuple[Tensor, Tensor | None]] = OrderedDict()
 
-    def chunks(self, text: str) -> int:
+    def chunks(self, text: str, *, emphasis: str = "Original") -> int:
         """How many chunks of 75 words the text takes."""
         return len(token_chunks(text, self._tokenizer))
 
@@ -100,11 +100,11 @@ class TextStates:
         """Drop everything, as after a change of the encoder's weights."""
         self._known.clear()
 
-    def __call__(self, text: str, chunks: int | None = None) -> Tensor:
+    def __call__(self, text: str, chunks: int | None = None, *, clip_skip: int = 1, emphasis: str = "Original") -> Tensor:
         """States of a text, (77 * chunks, width); missing chunks are filled with empty ones."""
         return self._look_up(text, chunks)[0]
 
-    def pooled(self, text: str) -> Tensor | None:
+    def pooled(self, text: str, *, emphasis: str = "Original") -> Tensor | None:
         """The second encoder's projection of a text's first chunk, (P,); None where there is no second encoder."""
         return self._look_up(text, None)[1] if self._second else None
 

@@ -10,7 +10,7 @@ from conftest import make_photo, make_tiny_lora
 
 from synthaug import Request, Sampler
 from synthaug.errors import NumericsError, SettingError, UnusableFileError, WrongBaseModelError
-from synthaug.generation.sampler import RESCALE
+from synthaug.generation.denoise import RESCALE
 from synthaug.generation.schedulers import SAMPLERS
 from synthaug.pixels import read_image, to_float
 from synthaug.records import LoraUse
@@ -189,7 +189,7 @@ def test_hardly_any_strength_keeps_what_tells_two_photos_apart(sampler, mixed, m
     photos = torch.stack([photo, 255 - photo])
     with torch.inference_mode():
         seen = vae.encode(to_float(photos)).latent_dist.mean * vae.config["scaling_factor"]
-    monkeypatch.setattr("synthaug.generation.sampler.decode_latents", lambda _, z: denoised.append(z) or torch.zeros(2, 3, 32, 40))
+    monkeypatch.setattr("synthaug.generation.finishing.decode_latents", lambda _, z: denoised.append(z) or torch.zeros(2, 3, 32, 40))
 
     sampler([request(sampler=name, steps=100, strength=0.01)] * 2, photos)
 
