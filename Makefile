@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c "import sys; sys
 BIN = .venv/bin
 INSTALLED = .venv/installed
 
-.PHONY: demo test test-slow check format
+.PHONY: demo test test-slow check oldest format
 
 demo: $(INSTALLED)
 	$(BIN)/synthaug demo
@@ -23,6 +23,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python -m pytest -q --doctest-glob='*.md' README.md docs
+
+# whether the oldest releases that pyproject.toml allows still go together: only their descriptions are read
+oldest: $(INSTALLED)
+	$(BIN)/python -m pip install -q --dry-run --ignore-installed --constraint .ci/oldest.txt .
 
 format: $(INSTALLED)
 	$(BIN)/ruff format
