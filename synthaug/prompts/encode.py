@@ -70,7 +70,7 @@ class TextStates:
 
         Raises:
             SettingError: If a weight is no number, or the base has fewer layers than ``clip_skip``.
-            NumericsError: If the weighed states have the mean 0.
+            NumericsError: If weights make the mean of the states 0, so that it cannot be kept.
         """
         return self._look_up(text, chunks, clip_skip, emphasis)[0]
 

@@ -21,6 +21,9 @@ from synthaug.prompts.chunks import TOKENS, Chunk, Emphasis
 
 __all__ = ["Encoder", "read_chunk", "read_tokens", "weighed"]
 
+ROUNDING = 1e-6
+"""A mean that is this share of the mean size is 0 but for rounding."""
+
 Encoder: TypeAlias = CLIPTextModel | CLIPTextModelWithProjection
 
 
@@ -86,7 +89,7 @@ def weighed(states: Tensor, weights: Sequence[float], emphasis: Emphasis) -> Ten
     ``"No norm"`` does not, ``"Ignore"`` and ``"None"`` change nothing. The mean is of this chunk alone, so that it depends on no other.
 
     Raises:
-        NumericsError: If the weighed states have the mean 0, which cannot be scaled to another.
+        NumericsError: If the mean is 0 before or after, and not the same, so that no number brings it back.
 
     Example:
         >>> states = torch.ones(2, 1)
@@ -98,9 +101,13 @@ def weighed(states: Tensor, weights: Sequence[float], emphasis: Emphasis) -> Ten
     exact = states.float()
     scaled = exact * torch.tensor(weights, device=states.device)[:, None]
     if emphasis == "Original":
-        scaled = scaled * (exact.mean() / scaled.mean())
-        if not torch.isfinite(scaled).all():
-            raise NumericsError("weights leave a text's states with the mean 0, which cannot be scaled back; take emphasis 'No norm'")
+        before, after, rounding = float(exact.mean()), float(scaled.mean()), ROUNDING * float(exact.abs().mean())
+        if abs(before - after) > rounding:
+            if min(abs(before), abs(after)) <= rounding:
+                raise NumericsError(
+                    f"weights move the mean of a text's states from {before:.3g} to {after:.3g}, no scale undoes it; take 'No norm'"
+                )
+            scaled = scaled * (before / after)
     return scaled.to(states.dtype)
 
 
@@ -115,7 +122,7 @@ def _layer(encoder: Encoder, tokens: Tensor, clip_skip: int, *, is_pair: bool) -
     states = answer.hidden_states[-max(clip_skip, 2)]
     if is_pair:
         return states, getattr(answer, "text_embeds", None)
-    inner: nn.Module = getattr(encoder, "text_model", encoder)  # flat since transformers 5.6
+    inner = getattr(encoder, "text_model", encoder)  # flat since transformers 5.6
     return inner.final_layer_norm(states), None
 
 
