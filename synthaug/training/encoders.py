@@ -86,8 +86,8 @@ class Encoders:
         """``states`` (77 n, width) and ``tokens`` (77 n,) of a text; with two encoders ``tokens_2`` and ``pooled`` (P,), too."""
         texts = self._texts or self._load_texts()
         with torch.inference_mode():
-            entry = {"states": texts(text).float().cpu().clone()}
-            pooled = texts.pooled(text)
+            states, pooled = texts.plain(text)  # a caption is no prompt: its brackets are brackets
+            entry = {"states": states.float().cpu().clone()}
             if pooled is not None:
                 entry["pooled"] = pooled.float().reshape(-1).cpu().clone()
         entry |= {key: ids for key, ids in zip(("tokens", "tokens_2"), texts.tokens(text), strict=True) if ids is not None}

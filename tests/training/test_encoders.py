@@ -148,3 +148,12 @@ def test_the_mark_of_one_files_text_changes_with_the_tokenizer_beside_it(tmp_pat
 
     assert base_mark(name, "text") not in (None, before["text"])
     assert base_mark(name, "vae") == before["vae"]
+
+
+def test_brackets_in_a_caption_are_brackets(tiny_base):
+    base = load_base(str(tiny_base), parts=("text",))
+    entry = Encoders(str(tiny_base)).text("a (fish:1.5) BREAK on paper")
+
+    assert entry["tokens"].tolist() == token_chunks("a (fish:1.5) BREAK on paper", base.tokenizer)[0]
+    with torch.no_grad():
+        assert torch.allclose(entry["states"], base.text_encoder(entry["tokens"][None])[0][0], atol=1e-6)
