@@ -20,7 +20,7 @@ def chunks_of(prompt: str, negative_prompt: str, steps: int, texts: TextStates, 
 
     It depends on one image alone, so that what the image is told does not depend on the others.
     """
-    courses = (course_of(prompt, steps), course_of(negative_prompt, steps, composed=False))
+    courses = (course_of(prompt, steps), course_of(negative_prompt, steps, composes=False))
     return max(texts.chunks(text, emphasis=emphasis) for course in courses for text in course.texts)
 
 
@@ -37,7 +37,7 @@ class Conditions:
     def __init__(self, jobs: Sequence[Job], texts: TextStates, *, chunks: int, device: torch.device) -> None:
         self._jobs, self._texts, self._chunks, self._device = jobs, texts, chunks, device
         self._courses = [course_of(job.request.prompt, job.steps, hires=job.hires) for job in jobs]
-        self._negatives = [course_of(job.request.negative_prompt, job.steps, hires=job.hires, composed=False) for job in jobs]
+        self._negatives = [course_of(job.request.negative_prompt, job.steps, hires=job.hires, composes=False) for job in jobs]
         self._known: tuple[tuple[tuple[int, str], ...], Told] | None = None
 
     def parts(self, row: int, step: int) -> tuple[Part, ...]:
