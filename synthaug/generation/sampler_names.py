@@ -69,6 +69,8 @@ def _mid(s: float, to: float, eta: float) -> float:
 
 
 _SDE: dict[str, Any] = {"eta": 1.0, "takes_eta": True}
+_KARRAS: dict[str, Any] = {"automatic": "Karras", "automatic_from_noise": "SGM Uniform"}
+_EXPONENTIAL: dict[str, Any] = {"automatic": "Exponential", "automatic_from_noise": "SGM Uniform"}
 
 SAMPLERS: dict[str, SamplerKind] = {
     "Euler": SamplerKind(run=solvers.euler),
@@ -77,16 +79,16 @@ SAMPLERS: dict[str, SamplerKind] = {
     "Heun": SamplerKind(run=solvers.heun, second=lambda _s, to, _eta: to),
     "DPM2": SamplerKind(run=solvers.dpm2, automatic="Karras", second=_mid, drops_a_level=True),
     "DPM2 a": SamplerKind(run=solvers.dpm2, automatic="Karras", second=_mid, drops_a_level=True, **_SDE),
-    "DPM++ 2S a": SamplerKind(run=solvers.dpm_2s, automatic="Karras", second=_mid, **_SDE),
-    "DPM++ 2M": SamplerKind(run=solvers.dpm_2m, automatic="Karras"),
-    "DPM++ SDE": SamplerKind(run=solvers.dpm_sde, automatic="Karras", second=lambda s, to, _eta: middle(s, to), **_SDE),
-    "DPM++ 2M SDE": SamplerKind(run=solvers.dpm_2m_sde, automatic="Exponential", **_SDE),
-    "DPM++ 2M SDE Heun": SamplerKind(run=partial(solvers.dpm_2m_sde, heun=True), automatic="Exponential", **_SDE),
-    "DPM++ 3M SDE": SamplerKind(run=solvers.dpm_3m_sde, automatic="Exponential", drops_a_level=True, **_SDE),
+    "DPM++ 2S a": SamplerKind(run=solvers.dpm_2s, **_KARRAS, second=_mid, **_SDE),
+    "DPM++ 2M": SamplerKind(run=solvers.dpm_2m, **_KARRAS),
+    "DPM++ SDE": SamplerKind(run=solvers.dpm_sde, **_KARRAS, second=lambda s, to, _eta: middle(s, to), **_SDE),
+    "DPM++ 2M SDE": SamplerKind(run=solvers.dpm_2m_sde, **_EXPONENTIAL, **_SDE),
+    "DPM++ 2M SDE Heun": SamplerKind(run=partial(solvers.dpm_2m_sde, heun=True), **_EXPONENTIAL, **_SDE),
+    "DPM++ 3M SDE": SamplerKind(run=solvers.dpm_3m_sde, **_EXPONENTIAL, drops_a_level=True, **_SDE),
     "DDIM": SamplerKind(run=solvers.euler, automatic="DDIM", automatic_from_noise="Simple", takes_eta=True, as_trained=True),
     "PLMS": SamplerKind(run=solvers.plms, automatic="DDIM", automatic_from_noise="Simple", as_trained=True),
-    "UniPC": SamplerKind(run=uni_pc, ends_above_zero=True),
-    "DEIS": SamplerKind(run=solvers.deis),
+    "UniPC": SamplerKind(run=uni_pc, automatic="SGM Uniform", automatic_from_noise="SGM Uniform", ends_above_zero=True),
+    "DEIS": SamplerKind(run=solvers.deis, automatic="SGM Uniform", automatic_from_noise="SGM Uniform"),
     "LCM": SamplerKind(run=solvers.lcm, automatic="Simple", automatic_from_noise="Simple", random=True),
     "TCD": SamplerKind(run=solvers.tcd, automatic="Simple", automatic_from_noise="Simple", eta=0.3, takes_eta=True, asks_for_levels=True),
     "DDPM": SamplerKind(run=solvers.euler, automatic="Simple", automatic_from_noise="Simple", eta=1.0),
@@ -146,7 +148,7 @@ def automatic_schedule(name: str, base_schedule: Mapping[str, Any]) -> str:
 
     Example:
         >>> automatic_schedule("DPM++ 2M", {}), automatic_schedule("DPM++ 2M", {"rescale_betas_zero_snr": True})
-        ('Karras', 'Uniform')
+        ('Karras', 'SGM Uniform')
     """
     kind = SAMPLERS[split_sampler(name)[0]]
     return kind.automatic_from_noise if base_schedule.get("rescale_betas_zero_snr") else kind.automatic

@@ -69,7 +69,7 @@ def test_automatic_is_the_schedule_of_a1111_except_where_a_base_begins_in_noise_
 
     assert {name for name, its in stock.items() if its == "Karras"} == {"DPM2", "DPM2 a", "DPM++ 2S a", "DPM++ 2M", "DPM++ SDE"}
     assert {name for name, its in stock.items() if its == "Exponential"} == {"DPM++ 2M SDE", "DPM++ 2M SDE Heun", "DPM++ 3M SDE"}
-    assert {automatic_schedule(name, noisy) for name in SAMPLERS} == {"Uniform", "Simple"}
+    assert {automatic_schedule(name, noisy) for name in SAMPLERS} == {"Uniform", "SGM Uniform", "Simple"}
     assert set(stock.values()) <= set(COURSES)
 
 

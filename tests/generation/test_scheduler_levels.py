@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import diffusers
 import pytest
+import torch
 
 from synthaug.generation.schedulers import SAMPLERS, make_scheduler
 
@@ -72,3 +73,17 @@ def test_a_base_that_was_trained_to_start_from_noise_alone_is_drawn_from_it(name
     assert float(scheduler.sigmas[0]) == pytest.approx(250, rel=1e-3)
     middle, stock = (float(make_scheduler(name, base).alphas_cumprod[500]) for base in (NOISY, SD15))
     assert stock * 0.8 < middle < stock, "only the end is stretched"
+
+
+def test_the_sampler_of_pocket_keeps_the_levels_that_its_figures_were_measured_on():
+    ours = make_scheduler("DPM++ 2M", NOISY)
+    theirs = diffusers.DPMSolverMultistepScheduler(trained_betas=betas_of(ours.alphas_cumprod), timestep_spacing="linspace")
+
+    for scheduler in (ours, theirs):
+        scheduler.set_timesteps(20)
+
+    assert ours.timesteps.tolist() == pytest.approx(theirs.timesteps.tolist(), abs=0.51)  # theirs are rounded to whole steps
+
+
+def betas_of(kept):
+    return (1 - kept / torch.cat([torch.ones(1), kept[:-1]])).tolist()
