@@ -41,11 +41,6 @@ class Chunk:
     learned: tuple[tuple[int, str, int], ...] = ()
     """Place, name and row of each vector that takes a token's place."""
 
-    @property
-    def is_weighted(self) -> bool:
-        """Whether any weight is not 1."""
-        return any(weight != 1 for weight in self.weights)
-
 
 def spelling(text: str, tokenizer: CLIPTokenizer) -> tuple[int, ...]:
     """Ids of a text, without start and end."""
