@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from synthaug.errors import SettingError, UnusableFileError
-from synthaug.generation.infotext import infotext, lora_hash
+from synthaug.records.infotext import lora_hash
+from synthaug.records.infotext_fields import infotext
 from synthaug.generation.plan import Plan
 from synthaug.generation.sampler import Sampler
 from synthaug.lora.file import LoraFile
 from synthaug.manifest import Manifest
 from synthaug.models.numerics import PrecisionName
-from synthaug.pixels import digest, png_text, save_png
+from synthaug.pixels import digest, picture_text, save_png
 from synthaug.records import Request, Sample
 
 __all__ = ["draw_into", "generate"]
@@ -155,7 +156,7 @@ def _require_same_loras(manifest: Manifest, paths: set[str], known: dict[str, st
 def _parameters(file: Path) -> str:
     """The infotext of an image; "" if it cannot be read, which curation will say of it."""
     try:
-        return png_text(file).get("parameters", "")
+        return picture_text(file).get("parameters", "")
     except UnusableFileError:
         return ""
 
