@@ -50,6 +50,14 @@ def test_a_plain_image_says_exactly_what_a1111_says_of_one():
     )
 
 
+@pytest.mark.parametrize(
+    ("base", "written"), [('my "best" base', 'my "best" base'), ("a, b", '"a, b"'), ("a: b", '"a: b"'), ('"a"', r'"\"a\""')]
+)
+def test_a_value_is_quoted_only_where_it_would_be_misread(base, written):
+    assert f", Model: {written}, RNG" in told(base=base)
+    assert settings(base=base)["Model"] == base
+
+
 def test_every_setting_that_a1111_has_a_key_for_stands_in_its_place():
     text = told(
         {"iriko": "cd" * 32, "lcm": "ef" * 32}, negative_prompt="blur", sampler="DDIM", schedule="Karras", guidance=1.0, size=(64, 96),

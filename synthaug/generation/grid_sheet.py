@@ -15,7 +15,7 @@ from synthaug.photos.lettering import font_of, plain
 __all__ = ["grid_sheet"]
 
 GAP, LETTERS, LINE, NARROWEST, BESIDE = 6, 13, 17, 96, 150
-"""Pixels: between images, height of letters and of lines, least width of a column, width of the words beside a row."""
+"""Pixels: between images, height of letters and of lines, least width of a column, most width of the words beside a row."""
 
 GROUND, INK = (250, 250, 248), (30, 30, 30)
 
@@ -34,17 +34,17 @@ def grid_sheet(pictures: Sequence[Tensor], axes: Sequence[Axis]) -> Tensor:
         >>> from synthaug.generation.grid import Grid
         >>> axes = Grid(x="steps: 5, 10", y="seed: 1-3").axes
         >>> tuple(grid_sheet([torch.zeros(3, 64, 64, dtype=torch.uint8)] * 6, axes).shape)
-        (3, 233, 360)
+        (3, 233, 260)
     """
     sheets, rows, columns = axes
     wide = max(NARROWEST, *(picture.shape[2] for picture in pictures))
     tall = max(picture.shape[1] for picture in pictures)
-    left = BESIDE if rows.field else 0
+    left = min(BESIDE, GAP + 1 + int(max(font_of(LETTERS).getlength(plain(label)) for label, _ in rows.points))) if rows.field else 0
     titles = {label: _lines(label, left + (wide + GAP) * len(columns.points) - GAP) for label, _ in sheets.points if label}
     heads = [_lines(label, wide) for label, _ in columns.points]
     head = LINE * max(map(len, heads))
     title = LINE * max(map(len, titles.values()), default=0)
-    beside = {label: _lines(label, BESIDE - GAP) for label, _ in rows.points}
+    beside = {label: _lines(label, left - GAP) for label, _ in rows.points}
     row = GAP + max(tall, LINE * max(map(len, beside.values())))
     block = title + head + row * len(rows.points)
     size = (left + (wide + GAP) * len(columns.points) + GAP, (block + GAP) * len(sheets.points))

@@ -106,7 +106,7 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
             new += draw_into(manifest, part, drawer, batch_size=batch_size, tell=tell, format=format)
         there += len(manifest.samples)
         if grid != NO_GRID:
-            _write_grid(manifest, part, grid)
+            _write_grid(manifest, list(part), grid)
     seconds = time.perf_counter() - started
     print(f"{new} new images in {seconds:.1f} s ({new / max(seconds, 1e-9):.2f} images/s), {there} in {out}")
 

@@ -30,7 +30,9 @@ SCHEDULES = (
 """Schedules that may follow the name of a sampler, as A1111 wrote them before it had a key for them."""
 
 OURS = "synthaug "
-_NOT_TOLD = ("label", "index")
+_NOT_TOLD = ("label", "index", "variation_seed")
+"""No part of the picture; a variation seed has a key of A1111's where it changes something."""
+
 _TEXTS = ("prompt", "negative_prompt", "sampler", "schedule", "emphasis", "noise", "image", "mask", "masked_content", "decoder")
 
 
@@ -53,7 +55,8 @@ def infotext(
         Steps: 20, Sampler: DPM++ 2M, Schedule type: Automatic, CFG scale: 4, Seed: 7, Size: 128x128, Model hash: ababababab,\
  Model: pocket, RNG: CPU, Lora hashes: "iriko: cdcdcdcdcdcd", Version: synthaug
     """
-    request = replace(request, **dict(zip(("sampler", "schedule"), split_schedule(request.sampler, request.schedule), strict=True)))
+    sampler, schedule = split_schedule(request.sampler, request.schedule)
+    request = replace(request, sampler=sampler, schedule=schedule)
     values = _values(request, base, base_hash)
     for key, hashes in (("Lora hashes", lora_hashes), ("TI hashes", embedding_hashes or {})):
         if hashes:
@@ -82,7 +85,7 @@ def fields_of(found: Infotext, find: Finder) -> dict[str, Any]:
     if "Seed" not in values and f"{OURS}seed" not in values:
         raise SettingError(f"infotext must have settings with a Seed in its last line, got {str(found)[-60:]!r}; it may have been cut off")
     ours = {key.removeprefix(OURS).replace(" ", "_"): value for key, value in values.items() if key.startswith(OURS)}
-    plain = {name: value if name in _TEXTS else _json(name, value) for name, value in ours.items() if name != "base"}
+    plain: dict[str, Any] = {name: value if name in _TEXTS else _json(name, value) for name, value in ours.items() if name != "base"}
     told = {name: read(values) for name, read in _READ.items()}
     if "loras" in plain:
         tags = tuple(LoraTag(**tag) for tag in plain.pop("loras"))
@@ -168,8 +171,7 @@ def _what_gets_lost(told: Infotext, request: Request) -> dict[str, str]:
     for each in fields(request):
         wanted = getattr(request, each.name)
         usual = each.default if each.default is not MISSING else None
-        needless = each.name in _NOT_TOLD or (each.name == "variation_seed" and not request.variation_strength)
-        if needless or back.get(each.name, usual) == wanted:
+        if each.name in _NOT_TOLD or back.get(each.name, usual) == wanted:
             continue
         lost[f"{OURS}{each.name.replace('_', ' ')}"] = _written(each.name, wanted)
     return lost
