@@ -76,10 +76,20 @@ def _call(command: str, function: Callable[..., Any], words: list[str]) -> None:
     if command in _TAKES_ARGV:
         function(words)
         return
-    from jsonargparse import auto_cli, set_parsing_settings
+    from jsonargparse import ArgumentParser, auto_cli, set_parsing_settings
+
+    class Parser(ArgumentParser):
+        """Leaves out the underscore that Python needs behind words of its own, as in ``from_``."""
+
+        def parse_args(self, *args: Any, **settings: Any) -> Any:
+            for action in self._actions:
+                for option in [each for each in action.option_strings if each.endswith("_")]:
+                    action.option_strings = [option.rstrip("_")]
+                    self._option_string_actions[option.rstrip("_")] = self._option_string_actions.pop(option)
+            return super().parse_args(*args, **settings)
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    auto_cli(function, args=words, prog=f"synthaug {command}", as_positional=False)
+    auto_cli(function, args=words, prog=f"synthaug {command}", as_positional=False, parser_class=Parser)
 
 
 def _usage() -> str:

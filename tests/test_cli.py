@@ -65,8 +65,9 @@ def test_a_command_exists_and_every_option_is_described(name):
     assert found.__doc__
     if name not in cli._TAKES_ARGV:
         options = inspect.signature(found).parameters.values()
-        assert all(option.kind is option.KEYWORD_ONLY for option in options)
-        assert not [option.name for option in options if f"        {option.name}: " not in found.__doc__]
+        assert all(option.kind in (option.KEYWORD_ONLY, option.VAR_KEYWORD) for option in options)
+        stars = {inspect.Parameter.VAR_KEYWORD: "**"}
+        assert not [one.name for one in options if f"        {stars.get(one.kind, '')}{one.name}: " not in found.__doc__]
 
 
 def test_options_come_from_the_signature(command):
@@ -156,3 +157,21 @@ def test_the_package_runs_as_a_module():
     ended = subprocess.run([sys.executable, "-m", "synthaug", "--version"], capture_output=True, text=True, check=True)
 
     assert ended.stdout.startswith("synthaug 0.")
+
+
+def test_a_word_of_python_is_an_option_without_the_underscore_that_python_needs(command, capsys):
+    seen = {}
+
+    def trial(*, from_: str = "") -> None:
+        """Try.
+
+        Args:
+            from_: Where from.
+        """
+        seen.update(from_=from_)
+
+    command(trial)
+    assert run("try", "--from=here") == 0
+    assert seen == {"from_": "here"}
+    assert run("try", "--help") == 0
+    assert "--from FROM" in capsys.readouterr().out

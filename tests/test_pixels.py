@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageCms
 
 from synthaug import pixels
-from synthaug.errors import OutputError, UnusableFileError
+from synthaug.errors import OutputError, SettingError, UnusableFileError
 from synthaug.pixels import digest, framed, framed_mask, read_alpha, read_image, read_mask, save_mask, save_png, to_float, to_uint8
 
 
@@ -233,8 +233,58 @@ def test_a_png_gives_back_pixels_and_text_and_equal_bytes(tmp_path):
     save_png(image, tmp_path / "b.png", text={"parameters": "a fish\nSteps: 20", "note": "いりこ"})
 
     assert torch.equal(read_image(tmp_path / "a.png"), image)
-    assert pixels.png_text(tmp_path / "a.png") == {"parameters": "a fish\nSteps: 20", "note": "いりこ"}
+    assert pixels.picture_text(tmp_path / "a.png") == {"parameters": "a fish\nSteps: 20", "note": "いりこ"}
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+TEXTS = {"parameters": "a (fish:1.2), いりこ\nSteps: 20, Sampler: Euler, CFG scale: 7", "synthaug": '{"prompt": "いりこ"}'}
+
+
+@pytest.mark.parametrize(("suffix", "off"), [("png", 0), ("webp", 0), ("jpg", 3)])
+def test_a_picture_of_every_kind_gives_back_pixels_and_texts_and_equal_bytes(tmp_path, suffix, off):
+    image = noise() if off == 0 else noise(16, 16)[:, :1, :1].expand(3, 16, 16).contiguous()
+
+    for name in "ab":
+        pixels.save_image(image, tmp_path / f"{name}.{suffix}", text=TEXTS)
+
+    assert (read_image(tmp_path / f"a.{suffix}").int() - image.int()).abs().max() <= off
+    assert pixels.picture_text(tmp_path / f"a.{suffix}") == TEXTS
+    assert (tmp_path / f"a.{suffix}").read_bytes() == (tmp_path / f"b.{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("start", [b"UNICODE\0", b"ASCII\0\0\0", b""])
+@pytest.mark.parametrize("letters", ["utf-16-be", "utf-16-le"])
+def test_infotext_of_other_tools_is_read_from_a_jpeg_however_its_letters_lie(tmp_path, start, letters):
+    text = "a photo of いりこ\nSteps: 20" if start == b"UNICODE\0" else "a photo\nSteps: 20"
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x9286] = start + text.encode(letters if start == b"UNICODE\0" else "ascii")
+    Image.new("RGB", (8, 8)).save(tmp_path / "theirs.jpg", exif=exif)
+
+    assert pixels.picture_text(tmp_path / "theirs.jpg") == {"parameters": text}
+
+
+def test_a_picture_without_words_and_a_maker_note_of_a_camera_say_nothing(tmp_path):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0x927C] = b"Nikon\0\x02"
+    Image.new("RGB", (8, 8)).save(tmp_path / "camera.jpg", exif=exif)
+    Image.new("RGB", (8, 8)).save(tmp_path / "plain.bmp")
+
+    assert pixels.picture_text(tmp_path / "camera.jpg") == pixels.picture_text(tmp_path / "plain.bmp") == {}
+
+
+def test_text_that_a_kind_of_file_cannot_carry_and_an_unknown_ending_are_refused(tmp_path):
+    with pytest.raises(SettingError, match=r"a JPEG has room for 65,527 bytes of text, got .*; shorten the prompt, or write a PNG"):
+        pixels.save_image(noise(), tmp_path / "a.jpg", text={"parameters": "fish " * 9000})
+    with pytest.raises(SettingError, match="a webp carries the texts parameters and synthaug, got note; write a PNG"):
+        pixels.save_image(noise(), tmp_path / "a.webp", text={"note": "x"})
+    with pytest.raises(SettingError, match=r"written as \.png, \.jpg or \.webp, got a\.gif"):
+        pixels.save_image(noise(), tmp_path / "a.gif")
+    with pytest.raises(UnusableFileError, match=r"there is no file .*none\.png"):
+        pixels.picture_text(tmp_path / "none.png")
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n torn")
+    with pytest.raises(UnusableFileError, match=r"torn\.png is damaged"):
+        pixels.picture_text(tmp_path / "torn.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["torn.png"]
 
 
 def test_a_full_disk_leaves_the_old_picture_and_no_rubbish(tmp_path, monkeypatch):
@@ -265,7 +315,7 @@ def test_our_own_mistakes_are_not_called_damage_to_the_file(error, tmp_path, mon
     def fail(_picture):
         raise error
 
-    monkeypatch.setattr("synthaug.pixels._as_srgb", fail)
+    monkeypatch.setattr("synthaug.pixels.reading._as_srgb", fail)
 
     with pytest.raises(type(error)):
         read_image(tmp_path / "sound.png")

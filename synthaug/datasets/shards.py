@@ -22,7 +22,7 @@ from synthaug.datasets.shard_index import ImageFormat, Shard, ShardIndex, file_h
 from synthaug.datasets.shard_sources import DrawnPlan, SampleFolder, Source, open_folder
 from synthaug.errors import OutputError, SettingError, UnusableFileError, choose
 from synthaug.manifest import Manifest
-from synthaug.pixels import digest, jpeg_bytes, png_text, read_image
+from synthaug.pixels import digest, image_bytes, picture_text, read_image
 from synthaug.records import Sample
 
 if TYPE_CHECKING:
@@ -160,8 +160,8 @@ def _members(file: Path, sample: Sample, image: ImageFormat) -> Iterator[tuple[s
     pixels = read_image(file, data=data)
     if digest(pixels) != sample.sha256:
         raise UnusableFileError(f"{file} is not the image that was drawn: its pixels have changed; delete it and draw it again")
-    text = png_text(file).get("parameters", "")
-    yield f"{key}.{image}", data if image == "png" else jpeg_bytes(pixels, comment=text)
+    text = picture_text(file).get("parameters", "")
+    yield f"{key}.{image}", data if file.suffix == f".{image}" else image_bytes(pixels, image, text={"parameters": text})
     about = {"request": sample.request.to_json(), "sha256": sample.sha256, "infotext": text}
     if sample.verdict is not None:
         about["verdict"] = asdict(sample.verdict)

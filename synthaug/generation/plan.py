@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from synthaug.errors import SettingError, UnusableFileError
+from synthaug.generation.lora_tags import resolve
 from synthaug.lora.file import LoraFile, require_caption
 from synthaug.records import Drawing, LoraUse, Request, plain_fields
 from synthaug.seeds import seed_for
@@ -32,7 +33,7 @@ class Plan(Drawing):
     """
 
     prompts: tuple[str, ...]
-    """Taken in turn, so that each is drawn equally often; ``{this|that}`` is decided per image."""
+    """Taken in turn, so that each is drawn equally often; ``{this|that}`` is decided per image, ``<lora:name:weight>`` adds a LoRA."""
 
     count: int = 16
     """How many images."""
@@ -42,6 +43,9 @@ class Plan(Drawing):
 
     base: str = "pocket"
     """The base model."""
+
+    lora_files: dict[str, str] = field(default_factory=dict)
+    """Files of the LoRAs that prompts may call, by name."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -73,7 +77,7 @@ class Plan(Drawing):
             given["base"] = file.base
         if "size" not in given and file.size is not None:
             given["size"] = file.size
-        return cls(loras=(LoraUse(path=str(lora), weight=weight),), **given)
+        return cls(loras=(LoraUse(path=str(lora), weight=weight), *given.pop("loras", ())), **given)
 
     @classmethod
     def from_file(cls, path: Path | str) -> Plan:
@@ -114,16 +118,17 @@ class Plan(Drawing):
         """Request number ``index``, also beyond ``count``.
 
         Raises:
-            SettingError: If a placeholder of the prompt is unknown.
+            SettingError: If a placeholder of the prompt, or a LoRA that it calls, is unknown.
         """
-        prompt = self.prompts[index % len(self.prompts)]
+        words = fill(self.prompts[index % len(self.prompts)], {}, seed=seed_for(self.seed, "prompt", index))
+        prompt, called = resolve(words, self.lora_files)
         shared = {each.name: getattr(self, each.name) for each in fields(Drawing)}
         return Request(
-            prompt=fill(prompt, {}, seed=seed_for(self.seed, "prompt", index)),
+            prompt=prompt,
             seed=seed_for(self.seed, "image", index) >> 10,  # 53 bits survive JSON in any language
             variation_seed=seed_for(self.seed, "variation", index) >> 10,
             index=index,
-            **shared,
+            **{**shared, "loras": (*self.loras, *called)},
         )
 
     def __len__(self) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from synthaug.errors import SettingError
 from synthaug.records.drawing import Drawing, plain_fields
+from synthaug.records.infotext import finder_in, parse_infotext
+from synthaug.records.infotext_fields import fields_of
 
 __all__ = ["Request"]
 
@@ -59,7 +63,7 @@ class Request(Drawing):
             >>> Request.from_json({"prompt": "a fish", "seed": 1, "step": 20})
             Traceback (most recent call last):
             ...
-            synthaug.errors.SettingError: unknown field of a request: step; choose from: guidance, ...
+            synthaug.errors.SettingError: unknown field of a request: step; choose from: clip_skip, ...
         """
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
@@ -68,6 +72,32 @@ class Request(Drawing):
             return cls(**plain_fields(data))
         except TypeError as error:  # a value of another kind, or none where there must be one
             raise SettingError(f"a request needs a prompt, a seed and values of the right kind ({error}), got {data}") from error
+
+    @classmethod
+    def from_infotext(cls, text: str, *, lora_folders: Sequence[Path | str] = ()) -> Request:
+        r"""Read what A1111, Forge, or we wrote into an image; see :func:`synthaug.records.infotext`.
+
+        Args:
+            text: What stands under ``parameters`` in a PNG, or as user comment in a JPEG or WebP.
+            lora_folders: Where the files of ``<lora:name:weight>`` and of embeddings lie, at any depth. Whether they are the files that
+                were meant is for the caller to find out, by ``Lora hashes``.
+
+        Raises:
+            SettingError: If there is no seed, a value cannot be used, or a LoRA lies in none of the folders.
+
+        Example:
+            >>> text = "a fish\nNegative prompt: blur\nSteps: 9, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 64x32, Clip skip: 2"
+            >>> request = Request.from_infotext(text)
+            >>> request.negative_prompt, request.size, request.clip_skip, request.noise
+            ('blur', (32, 64), 2, 'GPU')
+        """
+        read = fields_of(parse_infotext(text), finder_in(tuple(lora_folders)))
+        if unknown := sorted(set(read) - {each.name for each in fields(cls)}):
+            raise SettingError(f"unknown setting 'synthaug {unknown[0]}' of infotext; a newer version may have written it")
+        try:
+            return cls(**read)
+        except TypeError as error:  # a value of our own keys is of another kind
+            raise SettingError(f"the settings of infotext must be of the right kind ({error}), got {text[-200:]!r}") from error
 
     @property
     def digest(self) -> str:

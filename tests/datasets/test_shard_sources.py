@@ -35,7 +35,7 @@ def test_a_plan_is_drawn_into_shards_and_says_how(tiny_lora, tmp_path):
     assert set(contents(tmp_path / "out")) == {"index.json", "shard-000000.tar", "shard-000001.tar"}
     with tarfile.open(tmp_path / "out" / "shard-000000.tar") as tar:
         about = json.loads(tar.extractfile(tar.getmembers()[1]).read())
-    assert about["infotext"].startswith("a photo of iriko\nSteps: 1, Sampler: DPM++ 2M")
+    assert about["infotext"].startswith("a photo of iriko <lora:iriko:1>\nSteps: 1, Sampler: DPM++ 2M")
     assert 'Lora hashes: "iriko: ' in about["infotext"]
 
 
@@ -75,7 +75,7 @@ def test_a_full_disk_while_a_plan_is_drawn_is_named_with_what_is_finished(tiny_l
     def full(*_args, **_settings):
         raise OutputError("000000.png could not be written (No space left on device); free some space")
 
-    monkeypatch.setattr("synthaug.generation.run.save_png", full)
+    monkeypatch.setattr("synthaug.generation.run.save_image", full)
 
     with pytest.raises(OutputError, match=r"shard-000000.tar could not be written \(000000.png .* 0 of 1 shards are finished"):
         write_shards(plan_for(tiny_lora, 1), tmp_path / "out")

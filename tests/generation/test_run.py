@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from synthaug.cli import main
@@ -12,7 +15,7 @@ from synthaug.generation import Plan, Sampler, run
 from synthaug.generation.run import draw_into
 from synthaug.lora.file import LoraFile
 from synthaug.manifest import Manifest
-from synthaug.pixels import digest, read_image
+from synthaug.pixels import digest, picture_text, read_image, save_image
 from synthaug.records import Request
 
 
@@ -59,7 +62,7 @@ def test_a_folder_holds_the_plan_and_each_picture_says_how_it_was_made(whole, ti
     assert all(digest(read_image(whole / sample.file)) == sample.sha256 for sample in samples)
     with Image.open(whole / samples[3].file) as picture:
         assert Request.from_json(json.loads(picture.text["synthaug"])) == samples[3].request
-        assert picture.text["parameters"].startswith("a photo of iriko\nSteps: 2, Sampler: DPM++ 2M")
+        assert picture.text["parameters"].startswith("a photo of iriko <lora:iriko:1>\nSteps: 2, Sampler: DPM++ 2M")
         assert "Lora hashes: " in picture.text["parameters"]
 
 
@@ -101,7 +104,7 @@ def test_a_picture_that_was_deleted_is_drawn_again(whole, tiny_lora, tmp_path):
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_drawn(tiny_lora, tiny_base, tmp_path, monkeypatch):
-    save, done = run.save_png, []
+    save, done = run.save_image, []
 
     def save_three(image, path, **settings):
         if len(done) == 3:
@@ -109,7 +112,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_drawn(tiny_lora, tiny_base
         done.append(path)
         save(image, path, **settings)
 
-    monkeypatch.setattr(run, "save_png", save_three)
+    monkeypatch.setattr(run, "save_image", save_three)
     plan = Plan.for_lora(tiny_lora, count=5, steps=1)
     with pytest.raises(OutputError, match="No space left on device"):
         draw_into(Manifest(tmp_path), plan, Sampler(str(tiny_base)), batch_size=2)
@@ -220,3 +223,166 @@ def test_images_of_another_lora_under_the_same_name_are_not_taken_for_new_ones(t
     assert "all images of a folder must come from one LoRA" in err
     assert "give --out another folder" in err
     assert len(Manifest(out).samples) == 3
+
+
+def again(picture, out, *more):
+    """Draw a picture again and hand back the exit code."""
+    with pytest.raises(SystemExit) as end:
+        main(["generate", f"--from={picture}", f"--out={out}", *more])
+    return end.value.code
+
+
+@pytest.mark.parametrize("kind", ["png", "webp", "jpg"])
+def test_a_picture_of_any_kind_is_drawn_again_from_what_it_says(tiny_lora, tmp_path, capsys, kind):
+    assert generate(tiny_lora, tmp_path / "first", "--count=2", "--sampler=Euler a", f"--format={kind}") == 0
+    first = Manifest(tmp_path / "first").samples[1]
+    assert digest(read_image(tmp_path / "first" / first.file)) == first.sha256
+
+    assert again(tmp_path / "first" / first.file, tmp_path / "second") == 0
+
+    said = capsys.readouterr().out
+    assert re.search(r"differ by (\d+) of 255 at most", said)[1] in (("0", "1") if kind != "jpg" else map(str, range(80)))
+    assert [sample.request for sample in Manifest(tmp_path / "second").samples] == [first.request]
+
+
+@pytest.fixture
+def moved(tiny_lora, tmp_path):
+    """A picture as another program would have saved it, with infotext alone, and its LoRA in a folder elsewhere."""
+    assert generate(tiny_lora, tmp_path / "first", "--count=1", "--guidance=3.3", "--clip_skip=1") == 0
+    file = tmp_path / "first" / Manifest(tmp_path / "first").samples[0].file
+    save_image(read_image(file), tmp_path / "bare.png", text={"parameters": picture_text(file)["parameters"]})
+    (tmp_path / "loras" / "fish").mkdir(parents=True)
+    shutil.copy(tiny_lora, tmp_path / "loras" / "fish" / tiny_lora.name)
+    return tmp_path / "bare.png"
+
+
+def test_a_picture_is_drawn_again_from_infotext_alone(moved, tmp_path, capsys):
+    assert again(moved, tmp_path / "second", f"--lora_folder={tmp_path}/loras") == 0
+
+    assert re.search(r"differ by [01] of 255 at most", capsys.readouterr().out)
+    assert Manifest(tmp_path / "second").samples[0].request.loras[0].path == str(tmp_path / "loras" / "fish" / "iriko.safetensors")
+
+
+def test_another_lora_of_the_same_name_is_not_drawn_with(moved, tmp_path, capsys):
+    lora = tmp_path / "loras" / "fish" / "iriko.safetensors"
+    file = LoraFile.read(lora)
+    replace(file, layers={name: replace(layer, up=layer.up * 2) for name, layer in file.layers.items()}).write(lora)
+
+    assert again(moved, tmp_path / "second", f"--lora_folder={tmp_path}/loras") == 1
+
+    assert "an image is drawn again with the LoRA it was drawn with" in capsys.readouterr().err
+
+
+def test_another_base_is_not_drawn_with(moved, other_base, tmp_path, capsys):
+    assert again(moved, tmp_path / "second", f"--lora_folder={tmp_path}/loras", f"--base={other_base}") == 1
+
+    assert "an image is drawn again with the base it was drawn with" in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_drawn_again_is_a_sentence(moved, tmp_path, capsys):
+    save_image(read_image(moved), tmp_path / "mute.png")
+
+    codes = [again(tmp_path / "mute.png", tmp_path / "o"), again(moved, tmp_path / "o"), again(tmp_path / "no.png", tmp_path / "o")]
+
+    said = capsys.readouterr().err.splitlines()
+    assert codes == [1, 1, 1]
+    assert "mute.png says nothing of how it was drawn" in said[0]
+    assert "the LoRA 'iriko' must lie in one of the given folders as iriko.safetensors, got no folder" in said[1]
+    assert "there is no file" in said[2]
+
+
+def test_a_picture_is_not_compared_with_itself(tiny_lora, tmp_path, capsys):
+    generate(tiny_lora, tmp_path, "--count=1")
+
+    assert again(tmp_path / Manifest(tmp_path).samples[0].file, tmp_path) == 1
+
+    assert "an image is drawn again into another folder" in capsys.readouterr().err
+
+
+def test_a_lora_is_called_by_its_name_in_a_prompt(tiny_lora, tiny_base, tmp_path):
+    plain, called = tmp_path / "plain", tmp_path / "called"
+    options = ["--steps=1", "--count=1", "--size=32x32"]
+    with pytest.raises(SystemExit):
+        main(["generate", f"--lora={tiny_lora}", "--lora_weight=0.5", "--prompt=a fish", f"--out={plain}", *options])
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "generate", f"--lora_folder={tiny_lora.parent}", f"--base={tiny_base}", "--prompt=a fish <lora:iriko:0.5>",
+                f"--out={called}", *options,
+            ]
+        )  # fmt: skip
+
+    assert not differ(plain, called)
+
+
+def test_every_setting_of_a_drawing_is_an_option(tiny_lora, tmp_path):
+    options = ["--clip_skip=1", "--guidance_rescale=0.5", "--guidance=2", "--size=40x32", "--tiling=false", "--label=7"]
+    assert generate(tiny_lora, tmp_path, "--count=1", *options) == 0
+
+    request = Manifest(tmp_path).samples[0].request
+    assert (request.guidance_rescale, request.guidance, request.size, request.label) == (0.5, 2.0, (32, 40), 7)
+
+
+def test_help_tells_what_every_option_is(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["generate", "--help"])
+
+    said = " ".join(capsys.readouterr().out.split())
+    assert end.value.code == 0
+    assert "--from FROM" in said
+    assert "--clip_skip" in said
+    assert "--grid.x" in said
+    for sentence in ("Denoising steps, 1 to 1000.", "A second pass at a larger size.", "Columns: a field and its values"):
+        assert sentence in said
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--plan=p.yaml", "--steps=3"], "--plan says that already, got --steps, too; leave them out"),
+        (["--plan=p.yaml", "--from=a.png"], "one of these says what to draw, got --plan and --from"),
+        (["--from=a.png", "--prompt=x"], "--from says that already, got --prompt, too"),
+        (["--grid.x=steps: 1"], "a grid varies one image: give --lora FILE or --prompt TEXT, too"),
+        (["--prompt=x", "--size=wide"], "size must be [HEIGHT,WIDTH] or WIDTHxHEIGHT, got 'wide'"),
+        (["--prompt=x", "--lora_folder=nowhere"], "a folder of LoRAs must be there, got nowhere"),
+        (["--prompt=x <lora:y:1>"], "a LoRA in a prompt must be the name of one file, got <lora:y:1> in 'x <lora:y:1>', known are: none"),
+        (["--prompts_from_file=p.txt", "--count=3"], "--prompts_from_file says that already, got --count, too"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(tmp_path, capsys, options, sentence):
+    with pytest.raises(SystemExit) as end:
+        main(["generate", f"--out={tmp_path}", *options])
+
+    said = capsys.readouterr().err
+    assert end.value.code == 1
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_a_file_of_prompts_is_drawn_and_drawn_again_is_nothing_new(tiny_lora, tmp_path, capsys):
+    (tmp_path / "prompts.txt").write_text(
+        'a fish\n\n--prompt "a screw" --seed 5 --n_iter 2 --width 40\n--prompt a fish --outpath_samples fish/left\n'
+    )
+    options = [f"--prompts_from_file={tmp_path}/prompts.txt"]
+    assert generate(tiny_lora, tmp_path / "out", *options) == 0
+    assert generate(tiny_lora, tmp_path / "out", *options) == 0
+
+    assert "0 new images" in capsys.readouterr().out.splitlines()[-1]
+    requests = [sample.request for sample in Manifest(tmp_path / "out").samples]
+    assert [(request.prompt, request.size) for request in requests] == [("a fish", (32, 32)), ("a screw", (32, 40)), ("a screw", (32, 40))]
+    assert [request.seed for request in requests[1:]] == [5, 6]
+    assert len(Manifest(tmp_path / "out" / "fish" / "left").samples) == 1
+
+
+def test_a_grid_is_drawn_with_a_sheet(tiny_lora, tmp_path):
+    assert generate(tiny_lora, tmp_path, "--grid.x=steps: 1,2", "--grid.y=lora_weight: 0-1 [3]") == 0
+
+    samples = Manifest(tmp_path).samples
+    cells = [(sample.request.steps, sample.request.loras[0].weight) for sample in samples]
+    assert cells == [(1, 0.0), (2, 0.0), (1, 0.5), (2, 0.5), (1, 1.0), (2, 1.0)]
+    sheet = read_image(tmp_path / "grid.png")
+    for sample in samples:
+        picture = read_image(tmp_path / sample.file)
+        assert any(
+            torch.equal(sheet[:, y : y + 32, x : x + 32], picture) for y in range(sheet.shape[1] - 31) for x in range(sheet.shape[2] - 31)
+        )

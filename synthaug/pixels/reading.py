@@ -1,41 +1,20 @@
-"""The only place where pictures change their form.
-
-uint8 sRGB (3, H, W) everywhere; float (B, 3, H, W) in [-1, 1] only inside training and generation.
-"""
+"""Picture files: read safely, upright, as sRGB."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import struct
 import warnings
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from synthaug.errors import OutputError, UnusableFileError
+from synthaug.errors import UnusableFileError
 
-__all__ = [
-    "FORMATS",
-    "MAX_PIXELS",
-    "SUFFIXES",
-    "digest",
-    "framed",
-    "framed_mask",
-    "jpeg_bytes",
-    "picture_size",
-    "png_text",
-    "read_alpha",
-    "read_image",
-    "read_mask",
-    "save_png",
-    "to_float",
-    "to_uint8",
-]
+__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "picture_size", "read_alpha", "read_image", "read_mask"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """File names that are taken for pictures."""
@@ -165,135 +144,3 @@ def _with_profile(picture: Image.Image, profile: bytes) -> Image.Image:
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
     out = ImageCms.profileToProfile(picture, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     return out if out is not None else picture.convert("RGB")
-
-
-def framed(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop the middle to the wanted shape and resize, uint8 (3, H, W) to uint8 (3, *size).
-
-    Example:
-        >>> framed(torch.zeros(3, 60, 100, dtype=torch.uint8), (32, 16)).shape
-        torch.Size([3, 32, 16])
-    """
-    picture = Image.fromarray(_middle(image, size).permute(1, 2, 0).numpy()).resize(size[::-1], Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
-
-
-def framed_mask(mask: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop and resize a mask as :func:`framed` does its picture, uint8 (H, W) to uint8 (*size), still 0 and 1.
-
-    Example:
-        >>> framed_mask(torch.ones(60, 100, dtype=torch.uint8), (32, 16)).unique().tolist()
-        [1]
-    """
-    picture = Image.fromarray(_middle(mask, size).numpy()).resize(size[::-1], Image.Resampling.NEAREST)
-    return torch.from_numpy(np.array(picture))
-
-
-def _middle(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The largest part (..., h, w) in the middle that has the shape of ``size``."""
-    height, width = size
-    h, w = image.shape[-2:]
-    scale = max(height / h, width / w)
-    crop_h, crop_w = max(1, min(h, round(height / scale))), max(1, min(w, round(width / scale)))
-    top, left = (h - crop_h) // 2, (w - crop_w) // 2
-    return image[..., top : top + crop_h, left : left + crop_w].contiguous()
-
-
-def to_float(images: Tensor) -> Tensor:
-    """uint8 (..., 3, H, W) to float32 in [-1, 1].
-
-    Example:
-        >>> to_float(torch.tensor([0, 255], dtype=torch.uint8))
-        tensor([-1.,  1.])
-    """
-    return images.float() / 127.5 - 1
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """Float in [-1, 1] to uint8, rounded; values outside are cut.
-
-    Example:
-        >>> to_uint8(torch.tensor([-1.5, 0.0, 1.0]))
-        tensor([  0, 128, 255], dtype=torch.uint8)
-    """
-    return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
-
-
-def digest(image: Tensor) -> str:
-    """SHA-256 of a picture's pixels and shape, uint8 (3, H, W)."""
-    head = "x".join(map(str, image.shape)).encode()
-    return hashlib.sha256(head + image.contiguous().numpy().tobytes()).hexdigest()
-
-
-def jpeg_bytes(image: Tensor, *, comment: str = "", quality: int = 95) -> bytes:
-    """Encode a picture as JPEG, with colours as fine as lightness: a small stain may differ in colour alone.
-
-    Args:
-        image: uint8 (3, H, W).
-        comment: EXIF user comment, where A1111 and Civitai look for infotext in a JPEG.
-        quality: 1 to 95.
-
-    Example:
-        >>> jpeg_bytes(torch.zeros(3, 8, 8, dtype=torch.uint8))[:2].hex()
-        'ffd8'
-    """
-    exif = Image.Exif()
-    if comment:
-        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + comment.encode("utf-16-be")
-    out = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(out, "JPEG", quality=quality, subsampling="4:4:4", exif=exif)
-    return out.getvalue()
-
-
-def png_text(path: Path) -> dict[str, str]:
-    """Text entries of a PNG, such as ``parameters``; none for other files.
-
-    Raises:
-        UnusableFileError: If it cannot be read.
-    """
-    try:
-        with Image.open(path) as opened:
-            return {key: str(value) for key, value in getattr(opened, "text", {}).items()}
-    except (OSError, SyntaxError, ValueError) as error:
-        raise UnusableFileError(f"{path} is damaged ({error}); draw it again or leave it out") from None
-
-
-def save_png(image: Tensor, path: Path, *, text: dict[str, str] | None = None) -> None:
-    """Write a picture as PNG, whole or not at all.
-
-    Args:
-        image: uint8 (3, H, W).
-        path: Where to; the folder must exist.
-        text: tEXt/iTXt entries, such as ``{"parameters": infotext}``.
-
-    Raises:
-        OutputError: If the disk is full or the folder cannot be written.
-    """
-    info = PngImagePlugin.PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value) if value.isascii() else info.add_itxt(key, value)
-    _save(Image.fromarray(image.permute(1, 2, 0).numpy()), path, info)
-
-
-def save_mask(mask: Tensor, path: Path) -> None:
-    """Write a mask as black and white PNG, whole or not at all.
-
-    Args:
-        mask: uint8 (H, W), 1 = defect; written as 255.
-        path: Where to; the folder must exist.
-
-    Raises:
-        OutputError: If the disk is full or the folder cannot be written.
-    """
-    _save(Image.fromarray((mask * 255).numpy()), path, None)
-
-
-def _save(picture: Image.Image, path: Path, info: PngImagePlugin.PngInfo | None) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        picture.save(part, "PNG", pnginfo=info)
-        part.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # a folder that vanished or cannot be written has nothing to tidy up
-            part.unlink(missing_ok=True)
-        raise OutputError(f"{path} could not be written ({error.strerror or error}); free some space or choose another folder") from error
