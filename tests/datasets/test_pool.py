@@ -56,6 +56,7 @@ def test_every_place_is_redrawn_equally_often():
     ages = Counter(index % 10 for number in range(1, 11) for index in set(POOL.indices(3, number)) - set(POOL.indices(3, number - 1)))
 
     assert set(ages.values()) == {2}
+    assert POOL.replaced(3, 1) != POOL.replaced(4, 1)
 
 
 def test_what_was_replaced_is_kept_no_longer(tmp_path):

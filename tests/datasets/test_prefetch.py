@@ -28,6 +28,13 @@ def waited_for(what, seconds=5.0):
     return False
 
 
+@pytest.fixture(autouse=True)
+def no_thread_is_left_over():
+    assert waited_for(lambda: not threads())
+    yield
+    assert waited_for(lambda: not threads())
+
+
 def test_items_are_made_ahead_but_no_more_than_asked_for():
     made = []
     source = (made.append(n) or n for n in range(10))
