@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synthaug.datasets.shard_reading import ShardDataset
     from synthaug.datasets.shards import write_shards
-    from synthaug.datasets.stream import SyntheticDataset
+    from synthaug.datasets.synthetic import SyntheticDataset
     from synthaug.datasets.variation import SyntheticVariation
     from synthaug.evaluation import evaluate_gain
     from synthaug.generation import Plan, Sampler
@@ -46,7 +46,7 @@ _HOME = {
     "Request": "records",
     "Sampler": "generation",
     "ShardDataset": "datasets.shard_reading",
-    "SyntheticDataset": "datasets.stream",
+    "SyntheticDataset": "datasets.synthetic",
     "SyntheticVariation": "datasets.variation",
     "evaluate_gain": "evaluation",
     "write_shards": "datasets.shards",

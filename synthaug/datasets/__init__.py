@@ -1,6 +1,24 @@
-"""Data sets for a training loop: drawn on demand, varied from photos, written to and read from shards.
+"""Data sets for a training loop: drawn on demand, varied from photos, mixed with real ones, written to and read from shards.
 
-Each module is imported by itself: reading shards needs no diffusion model and loads none.
+Names are loaded when they are first used: reading shards needs no diffusion model and loads none.
 """
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synthaug.datasets.mixing import MixedDataset
+    from synthaug.datasets.pool import Pool
+
+__all__ = ["MixedDataset", "Pool"]
+
+_HOME = {"MixedDataset": "mixing", "Pool": "pool"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name from its module (PEP 562)."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'synthaug.datasets' has no attribute {name!r}")
+    return getattr(import_module(f"synthaug.datasets.{_HOME[name]}"), name)

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from synthaug.seeds import seed_for
 
-__all__ = ["Passes", "Share", "Ticket", "next_number"]
+__all__ = ["Passes", "Share", "Ticket", "next_number", "shared"]
 
 _SLOTS = 1024
 _NUMBER_BITS = 24
@@ -74,7 +74,7 @@ class Passes:
     """
 
     def __init__(self) -> None:
-        self._table = _shared(torch.zeros(_SLOTS + 1, dtype=torch.int64))
+        self._table = shared(torch.zeros(_SLOTS + 1, dtype=torch.int64))
         self._begun = 0
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,23 +82,31 @@ class Passes:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        _shared(self._table)  # a copy made by pickle or deepcopy would otherwise be private
+        shared(self._table)  # a copy made by pickle or deepcopy would otherwise be private
 
     def ticket(self) -> Ticket:
         """Ticket of the pass that begins now."""
         self._begun += 1
-        info = get_worker_info()
-        if info is None:
-            return Ticket(slot=0, mark=0)
-        mark = seed_for(info.seed - info.id, "pass", self._begun) >> _NUMBER_BITS | 1  # a loader's workers share seed - id
-        return Ticket(slot=info.id % _SLOTS, mark=mark)
+        return self._ticket(self._begun)
+
+    def coming(self, ticket: Ticket | None = None) -> int:
+        """Number that a ticket would get now, without taking it; None stands for the next ticket."""
+        entries = [_unpacked(entry) for entry in self._table.tolist()]
+        return next_number(entries, self._ticket(self._begun + 1) if ticket is None else ticket) - 1
 
     def number(self, ticket: Ticket) -> int:
         """Number of the ticket's pass; taken when the first item is wanted, so that an unused iterator takes none."""
-        number = next_number([_unpacked(entry) for entry in self._table.tolist()], ticket)
+        number = self.coming(ticket)
         # one 64-bit word per entry, written by one worker: readers see the old or the new one, so no lock is needed
-        self._table[ticket.slot] = ticket.mark << _NUMBER_BITS | number
-        return number - 1
+        self._table[ticket.slot] = ticket.mark << _NUMBER_BITS | (number + 1)
+        return number
+
+    def _ticket(self, begun: int) -> Ticket:
+        info = get_worker_info()
+        if info is None:
+            return Ticket(slot=0, mark=0)
+        mark = seed_for(info.seed - info.id, "pass", begun) >> _NUMBER_BITS | 1  # a loader's workers share seed - id
+        return Ticket(slot=info.id % _SLOTS, mark=mark)
 
     def restart(self, number: int) -> None:
         """Let the next pass be this one."""
@@ -126,9 +134,10 @@ def next_number(entries: list[tuple[int, int]], ticket: Ticket) -> int:
     return max(known) if known else max(number for _, number in entries) + 1
 
 
-def _shared(table: Tensor) -> Tensor:
-    shared: Tensor = table.share_memory_()  # type: ignore[no-untyped-call]  # torch has no type for it
-    return shared
+def shared(table: Tensor) -> Tensor:
+    """The same tensor, in memory that forked and spawned workers share."""
+    moved: Tensor = table.share_memory_()  # type: ignore[no-untyped-call]  # torch has no type for it
+    return moved
 
 
 def _unpacked(entry: int) -> tuple[int, int]:

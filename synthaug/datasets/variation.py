@@ -15,7 +15,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 from typing_extensions import override
 
-from synthaug.datasets.stream import lora_plan, refuse_forked_gpu
+from synthaug.datasets.drawer import refuse_forked_gpu
+from synthaug.datasets.plans import lora_plan
 from synthaug.errors import SettingError
 from synthaug.generation import Sampler
 from synthaug.records import Request
@@ -31,19 +32,31 @@ def _is_plain(inpt: Any) -> bool:
     return isinstance(inpt, Tensor) and not isinstance(inpt, tv_tensors.TVTensor)
 
 
+def _count(flat_inputs: list[Any]) -> int:
+    """Images in the batch (..., C, H, W) that a sample holds; a plain tensor is one only where there is nothing better, as in v2."""
+    images = [inpt for inpt in flat_inputs if isinstance(inpt, (tv_tensors.Image, Image.Image))]
+    images += [inpt for inpt in flat_inputs if _is_plain(inpt)]
+    return math.prod(images[0].shape[:-3]) if images and isinstance(images[0], Tensor) else 1
+
+
 class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision ships no types, so its class is Any
     """Redraw the photo it is given with a LoRA: noise is added to it, and only the last part of a run is done.
 
-    Whether, with which seed and how strongly is drawn once per sample from torch's global generator; all
-    images of a sample share them. The whole photo is redrawn, nothing is cropped: it is resized to about
-    as many pixels as the LoRA was trained at, in its own shape (sides rounded to multiples of 8), and the
-    result is resized back, so a larger photo loses fine detail. An image comes back in its own type, size
-    and range. Everything else in the sample passes through untouched.
+    Whether, with which seed and how strongly is drawn once per call from torch's global generator, as in every
+    transform of v2; all images of a sample or batch share them, but each has noise of its own. With ``per_image``
+    each image of a batch decides for itself. A batch is redrawn in one go, which is much faster than image by
+    image: apply it to what the loader hands out, or in its ``collate_fn``.
+
+    The whole photo is redrawn, nothing is cropped: it is resized to about as many pixels as the LoRA was
+    trained at, in its own shape (sides rounded to multiples of 8), and the result is resized back, so a larger
+    photo loses fine detail. An image comes back in its own type, size and range. Everything else in the sample
+    passes through untouched.
 
     Args:
         lora: The LoRA file.
         strength: Share of the run that is redone, in (0, 1], or (low, high) to draw it evenly from there.
         p: Probability that a sample is changed, in [0, 1].
+        per_image: Draw p and strength anew for each image of a batch (N, C, H, W).
         prompt: What to draw; ``{this|that}`` is decided per sample; the LoRA's own caption when left out.
         keeps_geometry: Your word that at this strength nothing moves that a mask, box or keypoint marks.
             Without it a sample that holds one is refused; with it they pass through.
@@ -80,6 +93,7 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
         *,
         strength: float | tuple[float, float] = 0.5,
         p: float = 0.5,
+        per_image: bool = False,
         prompt: str | None = None,
         keeps_geometry: bool = False,
         steps: int = 20,
@@ -96,7 +110,7 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
             raise SettingError(
                 f"strength must be in (0, 1], or (low, high) in this order, got {strength}; 0 would hand back the photo unchanged"
             )
-        self.strength, self.p, self.keeps_geometry = (float(low), float(high)), p, keeps_geometry
+        self.strength, self.p, self.per_image, self.keeps_geometry = (float(low), float(high)), p, per_image, keeps_geometry
         self._plan = lora_plan(lora, prompt=prompt, base=base, steps=steps, guidance=guidance, size=size)
         self._sampler = Sampler(self._plan.base, device=device)
 
@@ -117,10 +131,13 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
     @override
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw everything random here; ``transform`` only applies it."""
-        if not flat_inputs or torch.rand(()) >= self.p:
+        count = _count(flat_inputs) if self.per_image else 1
+        chosen = (torch.rand(count) < self.p).tolist() if flat_inputs else [False]
+        if not any(chosen):
             return {"seed": None}
         low, high = self.strength
-        return {"seed": int(torch.randint(_SEEDS, ())), "strength": low + (high - low) * float(torch.rand(()))}
+        seed, strengths = int(torch.randint(_SEEDS, ())), (low + (high - low) * torch.rand(count, dtype=torch.float64)).tolist()
+        return {"seed": seed, "chosen": chosen, "strengths": strengths}
 
     @override
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
@@ -142,18 +159,31 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
         photos = F.to_dtype(image.detach().cpu(), torch.uint8, scale=True).reshape(-1, *image.shape[-3:])
         height, width = image.shape[-2:]
         size = size_like((height, width), self._plan.size)
-        resized = F.resize(photos.expand(-1, 3, -1, -1), list(size), antialias=True)
-        drawn = self._sampler([self._request(params, size, index) for index in range(len(photos))], images=resized)
+        rows = self._rows(params, len(photos))
+        resized = F.resize(photos[rows].expand(-1, 3, -1, -1), list(size), antialias=True)
+        drawn = self._sampler([self._request(params, size, row) for row in rows], images=resized)
         back = F.resize(drawn, [height, width], antialias=True)
         if image.shape[-3] == 1:
             back = F.rgb_to_grayscale(back)
-        out: Tensor = F.to_dtype(back.reshape(image.shape), image.dtype, scale=True).to(image.device)
-        return out
+        out = image.detach().clone().reshape(-1, *image.shape[-3:])
+        out[rows] = F.to_dtype(back, image.dtype, scale=True).to(image.device)
+        return out.reshape(image.shape)
+
+    def _rows(self, params: dict[str, Any], count: int) -> list[int]:
+        """Which images of a batch are redrawn."""
+        if not self.per_image:
+            return list(range(count))
+        if count != len(params["chosen"]):
+            raise SettingError(
+                f"with per_image, all images of a sample must be batches of one size, got {len(params['chosen'])} and {count}; "
+                "pass them one by one"
+            )
+        return [row for row, is_chosen in enumerate(params["chosen"]) if is_chosen]
 
     def _request(self, params: dict[str, Any], size: tuple[int, int], index: int) -> Request:
         """Request for image ``index`` of a batch."""
         seeded = replace(self._plan, seed=params["seed"] if index == 0 else seed_for(params["seed"], "image", index))
-        return replace(seeded.request(0), size=size, strength=params["strength"])
+        return replace(seeded.request(0), size=size, strength=params["strengths"][index if self.per_image else 0])
 
 
 _KEYPOINTS = (tv_tensors.KeyPoints,) if hasattr(tv_tensors, "KeyPoints") else ()  # torchvision 0.23 brought them

@@ -1,9 +1,9 @@
 """Drawing: a plan says what, a sampler draws it, a folder keeps it."""
 
-from synthaug.generation.base_check import check_base
+from synthaug.generation.base_check import base_fingerprint, check_base
 from synthaug.generation.plan import Plan
 from synthaug.generation.preview import Preview
 from synthaug.generation.regular import RegularImages
 from synthaug.generation.sampler import Sampler
 
-__all__ = ["Plan", "Preview", "RegularImages", "Sampler", "check_base"]
+__all__ = ["Plan", "Preview", "RegularImages", "Sampler", "base_fingerprint", "check_base"]

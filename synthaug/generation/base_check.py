@@ -7,7 +7,7 @@ from synthaug.generation.plan import Plan
 from synthaug.lora.file import LoraFile
 from synthaug.models.load import Base, load_base
 
-__all__ = ["check_base", "check_drawable"]
+__all__ = ["base_fingerprint", "check_base", "check_drawable"]
 
 
 def check_base(plan: Plan) -> None:
@@ -22,6 +22,21 @@ def check_base(plan: Plan) -> None:
     base = load_base(plan.base, parts=["unet"])
     for use in plan.loras:
         LoraFile.read(use.path).check_base(base.name, base.fingerprint, base.family)
+
+
+def base_fingerprint(plan: Plan) -> str:
+    """Fingerprint of the base that a plan is drawn with: what one of its LoRAs was made for, else that of the base, read now.
+
+    A base other than the one a LoRA was made for is refused when it is drawn with, so the file's word is enough.
+
+    Raises:
+        UnusableFileError: If the base or a LoRA cannot be read.
+        SettingError: If there is no such base.
+    """
+    for use in plan.loras:
+        if made_for := LoraFile.read(use.path).metadata.get("synthaug.base_hash"):
+            return made_for
+    return load_base(plan.base, parts=["unet"]).fingerprint
 
 
 def check_drawable(base: Base) -> None:

@@ -63,7 +63,7 @@ def test_less_strength_stays_closer_to_the_photo(variation):
 def test_strength_can_be_drawn_from_a_range(variation):
     redraw = variation(strength=(0.25, 0.75))
 
-    drawn = [redraw.make_params([photo()])["strength"] for _ in range(50)]
+    drawn = [redraw.make_params([photo()])["strengths"][0] for _ in range(50)]
 
     assert 0.25 <= min(drawn) < 0.4
     assert 0.6 < max(drawn) <= 0.75
@@ -164,3 +164,50 @@ def test_values_that_cannot_be_used_are_refused(variation, settings, sentence):
 def test_another_base_is_refused(variation, other_base):
     with pytest.raises(WrongBaseModelError, match="was made for base"):
         variation(base=str(other_base))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Requests of every call of the sampler."""
+    seen = []
+
+    class Watched(Sampler):
+        def __call__(self, requests, images=None):
+            seen.append(list(requests))
+            return super().__call__(requests, images)
+
+    monkeypatch.setattr("synthaug.datasets.variation.Sampler", Watched)
+    return seen
+
+
+def test_a_batch_is_redrawn_in_one_go_with_a_seed_per_image(variation, calls):
+    variation()(torch.rand(5, 3, 16, 16))
+
+    [requests] = calls
+    assert len({request.seed for request in requests}) == 5
+    assert len({request.strength for request in requests}) == 1
+
+
+def test_per_image_decides_for_each_image_of_a_batch(variation, calls):
+    images = torch.randint(0, 256, (12, 3, 16, 16), dtype=torch.uint8)
+    sample = {"label": torch.arange(12), "image": tv_tensors.Image(images)}
+
+    out = seeded(variation(p=0.5, per_image=True, strength=(0.25, 1.0)), sample)
+
+    same = [bool((a == b).all()) for a, b in zip(out["image"], images, strict=True)]
+    [requests] = calls
+    assert 2 < sum(same) < 10
+    assert len(requests) == 12 - sum(same)
+    assert len({request.strength for request in requests}) == len(requests)
+    assert out["label"] is sample["label"]
+
+
+def test_per_image_needs_batches_of_one_size(variation):
+    sample = [tv_tensors.Image(torch.zeros(n, 3, 16, 16, dtype=torch.uint8)) for n in (2, 3)]
+
+    with pytest.raises(SettingError, match=r"must be batches of one size, got 2 and 3"):
+        variation(per_image=True)(sample)
+
+
+def test_per_image_keeps_what_every_transform_promises(variation):
+    check_transform(variation(per_image=True), variation(per_image=True, p=0.0))
