@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,7 +134,8 @@ def embedding_hash(path: Path | str) -> str:
 
 
 def _unpickled(path: Path) -> Any:
-    with torch.serialization.safe_globals([nn.ParameterDict]):  # the first files were written with one
+    with torch.serialization.safe_globals([nn.ParameterDict]), warnings.catch_warnings():  # the first files were written with one
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -154,7 +156,7 @@ def _vectors(content: Any, where: str) -> list[Tensor]:
     if isinstance(content, Mapping):
         if "clip_l" in content and "clip_g" in content:
             return [content["clip_l"], content["clip_g"]]
-        inner = content.get(_NESTED, content.get("emb_params", content))
+        inner: Any = content.get(_NESTED, content.get("emb_params", content))
         if isinstance(inner, Tensor):
             return [inner]
         tensors = [value for value in getattr(inner, "_parameters", inner).values() if isinstance(value, Tensor)]

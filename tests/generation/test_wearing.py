@@ -166,6 +166,24 @@ def test_every_kind_of_update_draws_what_its_formula_says(sampler, tmp_path):
     assert apart(ours, bare) > 5
 
 
+def test_a_dora_does_not_depend_on_what_is_worn_besides(sampler, wardrobe, tmp_path):
+    torch.manual_seed(4)
+    name, weight = f"{UNET}attn1_to_q", sampler.base.unet.mid_block.attentions[0].transformer_blocks[0].attn1.to_q.weight
+    up, down, diff = torch.randn(16, 2), torch.randn(2, 16), torch.randn(16, 16)
+    lengths, bare = torch.rand(16, 1) + 0.5, weight.clone()
+    save_file(
+        {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down, f"{name}.dora_scale": lengths}, tmp_path / "dora.safetensors"
+    )
+    save_file({f"{name}.diff": diff}, tmp_path / "full.safetensors")
+    moved = bare + up @ down
+    wanted = bare + diff + 0.5 * (lengths * moved / moved.norm(dim=1, keepdim=True) - bare)
+    full, dora = LoraUse(path=str(tmp_path / "full.safetensors")), LoraUse(path=str(tmp_path / "dora.safetensors"), weight=0.5)
+
+    for uses in ((full, dora), (dora, full)):
+        wardrobe.wear(uses)
+        assert torch.allclose(weight, wanted, atol=1e-5)
+
+
 def test_weights_on_unet_and_text_encoder_are_apart(sampler, both, tmp_path):
     path = tmp_path / "both.safetensors"
     both.write(path, dtype=torch.float32)
@@ -204,6 +222,14 @@ def test_a_base_that_is_shown_masks_takes_a_lora_of_four_channels(tiny_inpaint_b
     assert torch.equal(weight, before)
     with pytest.raises(UnusableFileError, match=r"conv_in has shape \(8, 5, 3, 3\), the base's weight \(8, 9, 3, 3\)"):
         wardrobe.wear((LoraUse(path=str(tmp_path / "five.safetensors")),))
+
+
+def test_a_change_of_a_bias_that_the_base_does_not_have_is_refused(wardrobe, tmp_path):
+    name = f"{UNET}attn1_to_q"
+    save_file({f"{name}.diff": torch.ones(16, 16), f"{name}.diff_b": torch.ones(16)}, tmp_path / "a.safetensors")
+
+    with pytest.raises(UnusableFileError, match=rf"update for {name}.bias has shape \(16,\), the base's weight none; it was made for"):
+        wardrobe.wear((LoraUse(path=str(tmp_path / "a.safetensors")),))
 
 
 def test_layers_without_a_module_are_left_out_with_one_warning_and_counted(wardrobe, both, tmp_path):
@@ -370,10 +396,10 @@ def changes_of_lora(sampler, files, count):
 
 
 def test_memory_is_flat_over_fifty_changes_of_lora(tiny_base, both, tmp_path):
-    sampler, files = Sampler(str(tiny_base)), [tmp_path / f"{seed}.safetensors" for seed in range(KEEP + 2)]
+    sampler, files = Sampler(str(tiny_base)), [tmp_path / f"{seed}.safetensors" for seed in range(40)]
     for seed, path in enumerate(files):
         replace(both, layers={name: replace(layer, alpha=1.0 + seed) for name, layer in both.layers.items()}).write(path)
-    changes_of_lora(sampler, files, 12)
+    changes_of_lora(sampler, files[: KEEP + 2], 12)
     memory, tensors = resident()
 
     changes_of_lora(sampler, files, 50)
@@ -387,14 +413,14 @@ def test_memory_is_flat_over_fifty_changes_of_lora(tiny_base, both, tmp_path):
 def test_memory_is_flat_over_fifty_changes_of_lora_on_pocket(tmp_path):
     from synthaug.lora.layers import put_on, trained_layers
 
-    sampler, files = Sampler("pocket"), [tmp_path / f"{seed}.safetensors" for seed in range(KEEP + 4)]
+    sampler, files = Sampler("pocket"), [tmp_path / f"{seed}.safetensors" for seed in range(16)]
     for seed, path in enumerate(files):
         unet = load_base("pocket", parts=("unet",)).unet
         torch.manual_seed(seed)
         for weight in put_on(unet, rank=8, alpha=8.0):
             torch.nn.init.normal_(weight, std=0.02)
         LoraFile.of(trained_layers(unet), {}, {}).write(path)
-    changes_of_lora(sampler, files, 16)
+    changes_of_lora(sampler, files[: KEEP + 2], 12)
     memory, tensors = resident()
 
     changes_of_lora(sampler, files, 50)
