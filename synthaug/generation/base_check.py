@@ -1,13 +1,18 @@
-"""Whether a plan's LoRAs belong to its base, found out before anything is drawn."""
+"""Whether a base, a plan's LoRAs and its words belong together, found out before anything is drawn."""
 
 from __future__ import annotations
 
-from synthaug.errors import SettingError
+import torch
+from torch import nn
+
+from synthaug.errors import SettingError, UnusableFileError
+from synthaug.generation.embeddings import read_embedding
 from synthaug.generation.plan import Plan
 from synthaug.lora.file import LoraFile
 from synthaug.models.load import Base, load_base
+from synthaug.records import Drawing
 
-__all__ = ["base_fingerprint", "check_base", "check_drawable"]
+__all__ = ["base_fingerprint", "check_base", "check_drawable", "check_finite"]
 
 
 def check_base(plan: Plan) -> None:
@@ -15,13 +20,15 @@ def check_base(plan: Plan) -> None:
 
     Raises:
         WrongBaseModelError: If a LoRA was made for another base.
-        UnusableFileError: If the base or a LoRA cannot be read.
-        SettingError: If there is no such base, or it cannot be drawn with.
+        UnusableFileError: If the base, a LoRA or an embedding cannot be read.
+        SettingError: If there is no such base, or what the plan asks for cannot be drawn with it.
     """
-    check_drawable(load_base(plan.base, parts=()))
+    check_drawable(load_base(plan.base, parts=()), plan)
     base = load_base(plan.base, parts=["unet"])
     for use in plan.loras:
         LoraFile.read(use.path).check_base(base.name, base.fingerprint, base.family)
+    for path in plan.embeddings:
+        read_embedding(path)
 
 
 def base_fingerprint(plan: Plan) -> str:
@@ -39,13 +46,32 @@ def base_fingerprint(plan: Plan) -> str:
     return load_base(plan.base, parts=["unet"]).fingerprint
 
 
-def check_drawable(base: Base) -> None:
-    """Refuse a base that the sampler cannot draw with.
+def check_drawable(base: Base, drawing: Drawing) -> None:
+    """Refuse to draw with a base that wants more than it is given.
 
     Raises:
-        SettingError: If it is SDXL, or fills in.
+        SettingError: If it fills masks in, and there is none.
     """
-    if base.family == "sdxl":
-        raise SettingError(f"images are drawn with SD 1.x and SD 2.x, {base.name} is SDXL; draw with a base of those families")
-    if base.inpaints:
-        raise SettingError(f"images are drawn from noise and text alone, {base.name} fills masks in; draw with the base it was made from")
+    if base.inpaints and drawing.mask is None:
+        raise SettingError(f"a base that fills masks in needs a mask, {base.name} is one; give a mask, or the base it was made from")
+
+
+def check_finite(base: Base) -> None:
+    """Refuse a base with a weight that is NaN or infinite; one sum for each weight, one look at the device for all.
+
+    Raises:
+        UnusableFileError: With the first such weight and how many there are.
+    """
+    networks: dict[str, nn.Module | None] = {
+        "unet": base.unet, "vae": base.vae, "text_encoder": base.text_encoder, "text_encoder_2": base.text_encoder_2,
+    }  # fmt: skip
+    sums = {
+        f"{kind}.{name}": weight.detach().float().sum()
+        for kind, network in networks.items() if network is not None for name, weight in network.named_parameters()
+    }  # fmt: skip
+    finite = torch.isfinite(torch.stack(list(sums.values()))).tolist()
+    if bad := [name for name, fine in zip(sums, finite, strict=True) if not fine]:
+        raise UnusableFileError(
+            f"a base's weights must be finite, {base.name} has NaN or infinity in {bad[0]}"
+            f"{f' and {len(bad) - 1} more' if len(bad) > 1 else ''}; download or copy it again"
+        )

@@ -32,36 +32,42 @@ class Conditions:
         texts: Reads.
         chunks: Length of every text.
         device: Where the rows are wanted.
+        nothing_is_zeros: Whether an empty negative prompt is told as zeros.
     """
 
-    def __init__(self, jobs: Sequence[Job], texts: TextStates, *, chunks: int, device: torch.device) -> None:
+    def __init__(
+        self, jobs: Sequence[Job], texts: TextStates, *, chunks: int, device: torch.device, nothing_is_zeros: bool = False
+    ) -> None:  # fmt: skip
+        self._nothing = None if nothing_is_zeros else ""
         self._jobs, self._texts, self._chunks, self._device = jobs, texts, chunks, device
         self._courses = [course_of(job.request.prompt, job.steps, hires=job.hires) for job in jobs]
         self._negatives = [course_of(job.request.negative_prompt, job.steps, hires=job.hires, composes=False) for job in jobs]
-        self._known: tuple[tuple[tuple[int, str], ...], Told] | None = None
+        self._known: tuple[tuple[tuple[int, str | None], ...], Told] | None = None
 
     def parts(self, row: int, step: int) -> tuple[Part, ...]:
         """What the row is told at a step of its own, each with its weight."""
         return self._courses[row].at(step)
 
-    def negative(self, row: int, step: int) -> str:
-        """What the row is kept away from at a step of its own."""
-        return _only(self._negatives[row], step)
+    def negative(self, row: int, step: int) -> str | None:
+        """What the row is kept away from at a step of its own; None is zeros."""
+        return _only(self._negatives[row], step) or self._nothing
 
-    def told(self, rows: Sequence[tuple[int, str]]) -> Told:
+    def told(self, rows: Sequence[tuple[int, str | None]]) -> Told:
         """Rows as the UNet wants them, from pairs of a job's number and a text; asked again for the same, the same tensors."""
         key = tuple(rows)
         if self._known is None or self._known[0] != key:
             self._known = (key, self._read(key))
         return self._known[1]
 
-    def _read(self, rows: Sequence[tuple[int, str]]) -> Told:
+    def _read(self, rows: Sequence[tuple[int, str | None]]) -> Told:
         states, pooled = [], []
         for row, text in rows:
             asked = self._jobs[row].request
-            states.append(self._texts(text, self._chunks, clip_skip=asked.clip_skip, emphasis=asked.emphasis))
-            whole = self._texts.pooled(text, emphasis=asked.emphasis)
-            pooled += [] if whole is None else [whole]
+            said = self._texts(text or "", self._chunks, clip_skip=asked.clip_skip, emphasis=asked.emphasis)
+            states.append(torch.zeros_like(said) if text is None else said)
+            whole = self._texts.pooled(text or "", clip_skip=asked.clip_skip, emphasis=asked.emphasis)
+            if whole is not None:
+                pooled.append(torch.zeros_like(whole) if text is None else whole)
         told = torch.stack(states).to(self._device)
         if not pooled:
             return Told(states=told)

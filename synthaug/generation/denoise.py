@@ -135,7 +135,7 @@ class _Loop:
         pushed = [i for i, row in enumerate(rows) if self._is_guided(row, place[i][0].share(call))]
         compared = [i for i in range(len(rows)) if i in set(pushed) or not simple[i]]
         owners = [i for i, told in enumerate(parts) for _ in told]
-        asked = [(rows[i], part.text) for i, told in enumerate(parts) for part in told]
+        asked: list[tuple[int, str | None]] = [(rows[i], part.text) for i, told in enumerate(parts) for part in told]
         asked += [(rows[i], self._words.negative(rows[i], place[i][1])) for i in compared]
         order = torch.tensor([*owners, *compared], device=z.device)
         shares = [place[i][0].share(call) for i in [*owners, *compared]]
@@ -148,7 +148,7 @@ class _Loop:
             cond[pushed] = rescaled(guided(cond[pushed], base, self._scale[mine]), cond[pushed], self._rescale[mine])
         return cond
 
-    def _ask(self, asked: list[tuple[int, str]], z: Tensor, t: Tensor, shares: list[float]) -> Tensor:
+    def _ask(self, asked: list[tuple[int, str | None]], z: Tensor, t: Tensor, shares: list[float]) -> Tensor:
         told = self._words.told(asked)
         residuals = None if self._steer is None else self._steer([row for row, _ in asked], z, t, told, shares)
         return self._networks.predict(z, t, told, residuals)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from synthaug.errors import SettingError
-from synthaug.generation.base_check import check_drawable
+from synthaug.generation.base_check import check_finite
 from synthaug.models.load import Base, load_base
 from synthaug.models.numerics import Precision, PrecisionName, choose_precision
 from synthaug.prompts.encode import TextStates, text_states_of
@@ -41,18 +41,20 @@ class Networks:
         precision: ``"auto"`` looks at the card.
 
     Raises:
-        SettingError: If the base cannot be drawn with.
-        UnusableFileError: If it cannot be read.
+        SettingError: If there is no such base.
+        UnusableFileError: If it cannot be read, or a weight of it is NaN.
     """
 
     def __init__(self, name: str, *, device: torch.device, precision: PrecisionName = "auto") -> None:
         self.device = device
         self.precision: Precision = choose_precision(precision, device)
-        check_drawable(load_base(name, parts=()))
         self.base: Base = load_base(name).to(device, self.precision.storage)
+        check_finite(self.base)
         assert self.base.unet is not None
         assert self.base.vae is not None
         self.unet, self.vae = self.base.unet, self.base.vae
+        if self.base.family == "sdxl" and self.precision.storage == torch.float16 and self.vae.config["force_upcast"]:
+            self.vae.to(torch.float32)  # SDXL's own autoencoder overflows in half precision, and says so
         self.texts: TextStates = text_states_of(self.base)
 
     @property

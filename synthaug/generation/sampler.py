@@ -6,13 +6,14 @@ photos ─▶ starts ─▶ denoise ─▶ finishing ─▶ pixels, with LoRAs p
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from synthaug.errors import SettingError
+from synthaug.generation.base_check import check_drawable
 from synthaug.generation.conditions import Conditions, chunks_of
 from synthaug.generation.denoise import denoise
 from synthaug.generation.finishing import pixels_of
@@ -88,27 +89,35 @@ class Sampler:
         sizes = {request.size for request in requests}
         if len(sizes) != 1:
             raise SettingError(f"one call draws images of one size, got {sorted(sizes) or 'no request'}; draw each size by itself")
-        _, wardrobe = self._load()
         out: list[Tensor | None] = [None] * len(requests)
         for chunks, rows in self._batches(requests):
-            wardrobe.wear(requests[rows[0]].loras)
             photos = None if images is None else images[rows]
             for row, picture in zip(rows, self._draw([requests[r] for r in rows], photos, chunks=chunks), strict=True):
                 out[row] = picture
         return torch.stack([picture for picture in out if picture is not None])
 
-    def _batches(self, requests: Sequence[Request]) -> list[tuple[int, list[int]]]:
-        """Rows that can go through the UNet together: same LoRAs, same number of text chunks."""
-        together: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[int, list[int]]]:
+        """Rows that can go through the UNet together, same costume and number of text chunks, with the costume put on."""
+        networks, wardrobe = self._load()
+        costumes: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for row, asked in enumerate(requests):
-            chunks = chunks_of(asked.prompt, asked.negative_prompt, asked.steps, self.networks.texts, emphasis=asked.emphasis)
-            together[chunks, asked.loras].append(row)
-        return [(key[0], rows) for key, rows in together.items()]
+            costumes[asked.loras, asked.embeddings].append(row)
+        for (loras, embeddings), alike in sorted(costumes.items(), key=lambda costume: costume[0] != wardrobe.worn):
+            wardrobe.wear(loras, embeddings)
+            together: dict[int, list[int]] = defaultdict(list)
+            for row in alike:  # counted with the words that the costume brings
+                asked = requests[row]
+                chunks = chunks_of(asked.prompt, asked.negative_prompt, asked.steps, networks.texts, emphasis=asked.emphasis)
+                together[chunks].append(row)
+            yield from together.items()
 
     @torch.inference_mode()
     def _draw(self, requests: list[Request], photos: Tensor | None, *, chunks: int) -> Tensor:
         """Draw requests that share LoRAs and text length, uint8 (N, 3, H, W)."""
         networks = self.networks
+        for request in requests:
+            check_drawable(networks.base, request)
         jobs = jobs_of(requests, networks, photos)
-        words = Conditions(jobs, networks.texts, chunks=chunks, device=self.device)
+        zeros = networks.base.nothing_is_zeros
+        words = Conditions(jobs, networks.texts, chunks=chunks, device=self.device, nothing_is_zeros=zeros)
         return pixels_of(denoise(jobs, networks, words), networks)

@@ -25,7 +25,7 @@ from synthaug.errors import SettingError, UnusableFileError, require
 from synthaug.lora.file import LoraFile
 from synthaug.lora.layers import LoraLayer
 from synthaug.lora.naming import NetworkKind, modules_by_name, modules_of, network_of, numbered
-from synthaug.lora.updates import Decomposed, Update
+from synthaug.lora.updates import Decomposed, Update, WithBias
 
 __all__ = ["extract", "merge", "resize"]
 
@@ -71,7 +71,8 @@ def merge(
     for name in sorted({name for file in files for name in file.layers}):
         parts = [(file.layers[name], strength[name]) for file, strength in worn if name in file.layers]
         layers[name] = _stacked(name, parts, base)
-    merged = _restated(replace(files[0], layers=layers, metadata=_shared(files), name="merged LoRA"))
+    bundled = {key: tensor for file in files for key, tensor in file.bundled.items()}
+    merged = _restated(replace(files[0], layers=layers, metadata=_shared(files), name="merged LoRA", bundled=bundled))
     return merged if rank is None else resize(merged, rank=rank)
 
 
@@ -204,7 +205,13 @@ def _as_lora(name: str, update: Update, base: Networks | None) -> LoraLayer:
 
 
 def _difference(name: str, update: Update, base: Networks | None) -> Tensor:
-    """What is added to the weight; a DoRA needs the weight itself."""
+    """What is added to the weight; a DoRA needs the weight itself, and a bias or a norm has no rank.
+
+    Raises:
+        UnusableFileError: If a weight is needed and not given, or there is a change of a bias or a norm.
+    """
+    if isinstance(update, WithBias) or len(update.shape) == 1:
+        raise UnusableFileError(f"changes of weights alone have a rank, {name} has one of a bias or a norm; take a file without them")
     if not isinstance(update, Decomposed):
         return update.change(torch.zeros(update.shape))
     if base is None:

@@ -13,9 +13,12 @@ import re
 
 __all__ = ["diffusers_block", "numbered_block"]
 
-_RESNET = {"in_layers_2": "conv1", "emb_layers_1": "time_emb_proj", "out_layers_3": "conv2", "skip_connection": "conv_shortcut"}
+_RESNET = {
+    "in_layers_0": "norm1", "in_layers_2": "conv1", "emb_layers_1": "time_emb_proj", "out_layers_0": "norm2", "out_layers_3": "conv2",
+    "skip_connection": "conv_shortcut",
+}  # fmt: skip
 _ALONE = {
-    "input_blocks_0_0": "conv_in", "out_2": "conv_out",
+    "input_blocks_0_0": "conv_in", "out_0": "conv_norm_out", "out_2": "conv_out",
     "time_embed_0": "time_embedding_linear_1", "time_embed_2": "time_embedding_linear_2",
     "label_emb_0_0": "add_embedding_linear_1", "label_emb_0_2": "add_embedding_linear_2",
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,38 @@ from synthaug.lora.family import family_of
 from synthaug.lora.formats import grouped, with_peft_alphas
 from synthaug.lora.layers import LoraLayer
 from synthaug.lora.naming import numbered
-from synthaug.lora.updates import Decomposed, FullChange, HadamardLayer, KroneckerLayer, TuckerLayer, Update
+from synthaug.lora.updates import Decomposed, FullChange, HadamardLayer, KroneckerLayer, TuckerLayer, Update, WithBias
 
-__all__ = ["read_updates"]
+__all__ = ["BUNDLED", "read_updates"]
 
-_KINDS = {"lora_down.weight": "LoRA", "hada_w1_a": "LoHa", "lokr_w1": "LoKr", "lokr_w1_a": "LoKr", "diff": "full change"}
+BUNDLED = "bundle_emb."
+"""How the keys of words begin that a file brings along, vectors of textual inversion; they are no updates."""
+
+_KINDS = {
+    "lora_down.weight": "LoRA",
+    "hada_w1_a": "LoHa",
+    "lokr_w1": "LoKr",
+    "lokr_w1_a": "LoKr",
+    "diff": "full change",
+    "w_norm": "change of a norm",
+}
 """A tensor that only this kind of update has -> the kind."""
 
 _STRANGE = {
-    "on_input": "IA3", "a1.weight": "GLoRA", "oft_blocks": "OFT or BOFT", "w_norm": "a change of norms", "diff_b": "a change of biases",
-    "oft_diag": "OFT or BOFT", "reshape_weight": "a change of shape",
+    "on_input": "IA3", "a1.weight": "GLoRA", "oft_blocks": "OFT or BOFT", "oft_diag": "OFT or BOFT",
+    "reshape_weight": "a change of shape",
 }  # fmt: skip
 """A tensor of a kind that is not read -> the kind."""
+
+
+_ASIDE = ("alpha", "scale", "dora_scale", "diff_b", "b_norm")
+"""Tensors that may stand beside those of any kind."""
 
 
 def read_updates(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], path: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> dict[str, Update]:  # fmt: skip
-    """Updates by kohya name, every tensor of the file accounted for.
+    """Updates by kohya name, every tensor of the file accounted for but bundled words.
 
     Args:
         tensors: All of a file.
@@ -41,13 +56,13 @@ def read_updates(
     Raises:
         UnusableFileError: If the file holds no LoRA, an incomplete one, or one of a kind that is not read.
     """
-    if not any(mark in key for key in tensors for mark in ("lora", "hada_", "lokr_", "diff", *_STRANGE)):
+    if not any(mark in key for key in tensors for mark in ("lora", "hada_", "lokr_", "diff", "w_norm", *_STRANGE)):
         example = next(iter(tensors), "nothing")
         raise UnusableFileError(
             f"a LoRA file must hold keys such as X.lora_down.weight (kohya's naming, diffusers' or PEFT's), {path} has {len(tensors)} "
             f"tensors such as {example!r}; convert it, or check that it is a LoRA"
         )
-    groups = with_peft_alphas(grouped(tensors), settings or {})
+    groups = with_peft_alphas(grouped({key: t for key, t in tensors.items() if not key.startswith(BUNDLED)}), settings or {})
     updates = {name: _update(name, groups[name], path) for name in sorted(groups)}
     if family_of(updates, metadata) == "sdxl":  # with its second text encoder left alone, the first one's names do not tell
         return {numbered(name, two_encoders=True): update for name, update in updates.items()}
@@ -62,7 +77,7 @@ def _update(name: str, parts: Mapping[str, Tensor], path: Path) -> Update:
             "convert it with the tool that made it"
         )
     kind = next((kind for part, kind in _KINDS.items() if part in parts), None)
-    plain = {part: tensor for part, tensor in parts.items() if part not in ("alpha", "dora_scale")}
+    plain = {part: tensor for part, tensor in parts.items() if part not in _ASIDE}
     try:
         update, used = _BUILD[kind or ""](plain, None if "alpha" not in parts else float(parts["alpha"]))
     except KeyError as missing:
@@ -71,7 +86,12 @@ def _update(name: str, parts: Mapping[str, Tensor], path: Path) -> Update:
         raise UnusableFileError(f"{path} is incomplete: {name} has no {wanted}{of}; get it again") from None
     if left := sorted(set(plain) - used):
         raise UnusableFileError(f"{path} has a tensor {left[0]} for {name} that no {kind} has; it may come from a newer tool")
-    return Decomposed(direction=update, magnitude=_lengths(parts["dora_scale"], update)) if "dora_scale" in parts else update
+    if "scale" in parts and hasattr(update, "alpha"):  # said outright, it counts more than alpha over rank
+        update = replace(update, alpha=float(parts["scale"]) * update.rank)  # type: ignore[type-var]  # a dataclass
+    if "dora_scale" in parts:
+        update = Decomposed(direction=update, magnitude=_lengths(parts["dora_scale"], update))
+    bias = parts.get("b_norm" if kind == "change of a norm" else "diff_b")
+    return update if bias is None else WithBias(weight=update, bias=bias)
 
 
 def _lengths(scale: Tensor, update: Update) -> Tensor:
@@ -113,4 +133,8 @@ def _full(parts: Mapping[str, Tensor], _alpha: float | None) -> tuple[Update, se
     return FullChange(diff=parts["diff"]), {"diff"}
 
 
-_BUILD = {"LoRA": _lora, "LoHa": _loha, "LoKr": _lokr, "full change": _full}
+def _norm(parts: Mapping[str, Tensor], _alpha: float | None) -> tuple[Update, set[str]]:
+    return FullChange(diff=parts["w_norm"]), {"w_norm"}
+
+
+_BUILD = {"LoRA": _lora, "LoHa": _loha, "LoKr": _lokr, "full change": _full, "change of a norm": _norm}

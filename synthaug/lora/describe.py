@@ -13,7 +13,7 @@ import torch
 from synthaug.lora.family import family_of
 from synthaug.lora.layers import LoraLayer
 from synthaug.lora.naming import network_of
-from synthaug.lora.updates import Decomposed, FullChange, HadamardLayer, KroneckerLayer, TuckerLayer, Update
+from synthaug.lora.updates import Decomposed, FullChange, HadamardLayer, KroneckerLayer, TuckerLayer, Update, WithBias
 
 __all__ = ["block_of", "describe", "kind_of", "size_of"]
 
@@ -77,6 +77,8 @@ def kind_of(update: Update) -> str:
     """
     if isinstance(update, Decomposed):
         return f"DoRA on {kind_of(update.direction)}"
+    if isinstance(update, WithBias):
+        return f"{kind_of(update.weight)} with bias"
     if isinstance(update, LoraLayer):
         return "LoCon" if max(update.shape[2:], default=1) > 1 else "LoRA"
     return _KINDS[type(update)]
@@ -98,7 +100,7 @@ def block_of(name: str) -> str:
 
 
 def size_of(update: Update) -> float:
-    """Norm of an update; of a DoRA, of its direction, since its length depends on the base."""
+    """Norm of an update; of a DoRA, of its direction, since its length depends on the base; not finite if a number is not."""
     plain = _direction(update)
     if isinstance(plain, LoraLayer):  # |up down|^2 is the product of the two small squares
         up, down = plain.up.double().flatten(1), plain.down.double().flatten(1)
@@ -108,6 +110,8 @@ def size_of(update: Update) -> float:
 
 
 def _direction(update: Update) -> Update:
+    if isinstance(update, WithBias):
+        return _direction(update.weight)
     return update.direction if isinstance(update, Decomposed) else update
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from synthaug.errors import SettingError, UnusableFileError, WrongBaseModelError, choose
-from synthaug.lora.codec import read_updates
+from synthaug.lora.codec import BUNDLED, read_updates
 from synthaug.lora.describe import describe
 from synthaug.lora.disk import read_content, write_networks, write_tensors
 from synthaug.lora.family import family_of
@@ -73,6 +73,9 @@ class LoraFile:
     name: str = "LoRA"
     """Where it came from, for messages."""
 
+    bundled: Mapping[str, Tensor] = field(default_factory=dict)
+    """Words that the file brings along, vectors of textual inversion under the keys they have there."""
+
     @classmethod
     def of(
         cls,
@@ -109,7 +112,8 @@ class LoraFile:
         path = Path(path)
         content = read_content(path)
         layers = read_updates(content.tensors, content.metadata, path, content.settings)
-        return cls(layers=layers, metadata=content.metadata, name=path.name)
+        bundled = {key: tensor for key, tensor in content.tensors.items() if key.startswith(BUNDLED)}
+        return cls(layers=layers, metadata=content.metadata, name=path.name, bundled=bundled)
 
     def write(self, path: Path | str, *, dtype: torch.dtype = torch.float16, layout: Layout = "kohya") -> None:
         """Write the file, whole or not at all.
@@ -139,6 +143,8 @@ class LoraFile:
         choose("layout", layout, dict.fromkeys(get_args(Layout)))
         groups = {name: _cast(layer.tensors(), dtype) for name, layer in self.layers.items()}
         metadata = {key: value for key, value in self.metadata.items() if key != "lora_adapter_metadata"}
+        if self.bundled and layout != "kohya":
+            raise UnusableFileError(f"only kohya's layout holds bundled words, {self.name} brings {len(self.bundled)}; write that layout")
         if layout == "peft":
             if path.suffix == ".safetensors":
                 raise SettingError(f"PEFT's layout is a folder for each network, got the name of a file, {path}; give a folder")
@@ -148,7 +154,7 @@ class LoraFile:
             flat = {f"{network}.{key}": value for network, found in settings.items() for key, value in found.items()}
             write_tensors(path, tensors, {**metadata, "lora_adapter_metadata": json.dumps(flat, sort_keys=True)})
         else:
-            write_tensors(path, to_kohya(groups, numbered=self.family == "sdxl"), metadata)
+            write_tensors(path, {**to_kohya(groups, numbered=self.family == "sdxl"), **self.bundled}, metadata)
 
     @property
     def rank(self) -> int:

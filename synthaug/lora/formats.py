@@ -3,6 +3,7 @@
 kohya       ``lora_unet_down_blocks_0_..._to_q.lora_down.weight``; OneTrainer's ``lora_te1_`` of SD 1.x; block names of the
             original Stable Diffusion (``input_blocks_4_1_...``), as SDXL files have them
 diffusers   ``unet.down_blocks.0...to_q.lora.down.weight``, before 0.22 ``...attn1.processor.to_q_lora.down.weight``
+LDM         ``diffusion_model.input_blocks.4.1...lora_up.weight``, and SimpleTuner's ``lycoris_down_blocks_0_...``
 PEFT        ``base_model.model.down_blocks.0...to_q.lora_A.weight`` with an ``adapter_config.json`` beside it, and diffusers'
             ``unet.…lora_A.weight`` with the same settings in the file's metadata
 
@@ -35,9 +36,13 @@ _SUFFIXES = {
     "lora_linear_layer.down.weight": "lora_down.weight", "lora_linear_layer.up.weight": "lora_up.weight",
     "lora_magnitude_vector": "dora_scale", "lora_magnitude_vector.weight": "dora_scale",
     "lora_magnitude_vector.default.weight": "dora_scale",
-    "alpha": "alpha",
+    **{part: part for part in (
+        "lora_down.weight", "lora_up.weight", "lora_mid.weight", "alpha", "scale", "dora_scale", "diff", "diff_b", "w_norm", "b_norm",
+        *(f"hada_{part}" for part in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")),
+        *(f"lokr_{part}" for part in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")),
+    )},
 }  # fmt: skip
-"""How diffusers and PEFT end a key -> how kohya does."""
+"""How a key of dotted names ends -> how kohya's does."""
 
 _OLD_ATTENTION = re.compile(r"\.processor\.(to_(?:q|k|v|out))_lora\.(down|up)\.weight$")
 _COMPONENTS = {"unet": "lora_unet_", "diffusion_model": "lora_unet_", "text_encoder": "lora_te_", "text_encoder_2": "lora_te2_"}
@@ -57,8 +62,8 @@ def grouped(tensors: Mapping[str, Tensor]) -> Groups:
     groups: Groups = defaultdict(dict)
     two_encoders = any(key.startswith(("lora_te2_", "text_encoder_2.")) for key in tensors)
     for key, tensor in tensors.items():
-        if key.startswith("lora_"):
-            name, _, suffix = key.partition(".")
+        if key.startswith(("lora_", "lycoris_")):
+            name, _, suffix = key.replace("lycoris_", "lora_unet_", 1).partition(".")
             groups[_kohya(name, two_encoders=two_encoders)][suffix] = tensor
         else:
             name, suffix = _from_dotted(key, two_encoders=two_encoders)

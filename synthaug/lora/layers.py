@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,9 +22,21 @@ from peft.tuners.lora import LoraLayer as PeftLoraLayer
 from torch import Tensor, nn
 
 from synthaug.errors import SettingError, UnusableFileError, choose
-from synthaug.lora.updates import Decomposed, Update
+from synthaug.lora.updates import Decomposed, Update, by_parameter
 
-__all__ = ["PRESETS", "LoraLayer", "fuse", "is_wide", "put_on", "target_paths", "trained_layers", "unfuse"]
+__all__ = [
+    "PRESETS",
+    "LoraLayer",
+    "check_fits",
+    "fuse",
+    "is_wide",
+    "parameter_of",
+    "put_on",
+    "summed",
+    "target_paths",
+    "trained_layers",
+    "unfuse",
+]
 
 _ATTENTION = r"attn[12]\.to_(q|k|v|out\.0)$|self_attn\.(q|k|v|out)_proj$"
 _TRANSFORMER = _ATTENTION + r"|ff\.net\.(0\.proj|2)$|attentions\.\d+\.proj_(in|out)$|mlp\.fc[12]$"
@@ -179,29 +191,25 @@ def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, Update], weight:
     """Add layers to the weights of modules of the same name, computed in fp32.
 
     Args:
-        modules: Linear layers and convolutions by name.
+        modules: Linear layers, convolutions and norms by name.
         layers: Updates by the same names; every one must have its module.
         weight: Strength; 1 is as trained.
 
     Returns:
-        The weights as they were, on the CPU, for :func:`unfuse`.
+        The weights as they were, on the CPU, for :func:`unfuse`; biases have ``.bias`` behind their module's name.
 
     Raises:
         UnusableFileError: If an update's shape is not its module's.
     """
-    weights = {name: _weight(modules[name]) for name in layers}
-    for name, layer in layers.items():  # all are checked before the first is changed
-        shape, there = layer.shape, tuple(weights[name].shape)
-        if math.prod(shape) != math.prod(there) or shape[0] != there[0]:
-            raise UnusableFileError(
-                f"the LoRA's update for {name} has shape {shape}, the base's weight {there}; it was made for another base model"
-            )
+    parts = by_parameter(layers)
+    for name, update in parts.items():  # all are checked before the first is changed
+        check_fits(name, parameter_of(modules, name), update)
     before: dict[str, Tensor] = {}
-    for name, layer in layers.items():
-        target = weights[name]
+    for name, update in parts.items():
+        target = parameter_of(modules, name)
+        assert target is not None
         before[name] = target.detach().to("cpu", copy=True)
-        summed = before[name].float() + weight * layer.change(before[name])
-        target.copy_(summed.to(target.device, target.dtype))
+        target.copy_(summed(before[name], [(update, weight)]).to(target.device, target.dtype))
     return before
 
 
@@ -209,11 +217,57 @@ def fuse(modules: Mapping[str, nn.Module], layers: Mapping[str, Update], weight:
 def unfuse(modules: Mapping[str, nn.Module], before: Mapping[str, Tensor]) -> None:
     """Put the weights back, bit for bit."""
     for name, weight in before.items():
-        target = _weight(modules[name])
+        target = parameter_of(modules, name)
+        assert target is not None
         target.copy_(weight.to(target.device))
 
 
-def _weight(module: nn.Module) -> Tensor:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight
+def parameter_of(modules: Mapping[str, nn.Module], name: str) -> Tensor | None:
+    """The weight of a module, or with ``.bias`` behind the name its bias; None where it has none."""
+    found = modules[name].weight if name in modules else modules[name.removesuffix(".bias")].bias
+    assert found is None or isinstance(found, Tensor)
+    return found
+
+
+def check_fits(name: str, target: Tensor | None, update: Update) -> None:
+    """Refuse an update for a weight of another shape.
+
+    A convolution that is shown a mask and masked latents besides, 2 C + 1 channels, takes an update for C of them.
+
+    Raises:
+        UnusableFileError: With both shapes.
+    """
+    shape, there = update.shape, None if target is None else tuple(_changed(target, update).shape)
+    if there is None or math.prod(shape) != math.prod(there) or shape[0] != there[0]:
+        found = "none" if target is None else tuple(target.shape)
+        raise UnusableFileError(
+            f"the LoRA's update for {name} has shape {shape}, the base's weight {found}; it was made for another base model"
+        )
+
+
+def summed(bare: Tensor, worn: Sequence[tuple[Update, float]]) -> Tensor:
+    """A weight with updates on it: bare + sum of strength * change, fp32 of its shape.
+
+    Every change is that of the bare weight, so that DoRAs do not depend on what is worn besides.
+
+    Args:
+        bare: The base's weight.
+        worn: Updates that fit it, and their strengths.
+    """
+    total = bare.to(torch.float32, copy=True)
+    for update, strength in worn:
+        part = _changed(total, update)
+        if isinstance(update, LoraLayer) and part.is_contiguous():  # in place, without the product in between
+            up, down = update.up.float().flatten(1), update.down.float().flatten(1)
+            part.view(len(part), -1).addmm_(up, down, alpha=strength * update.alpha / update.rank)
+        else:
+            part += strength * update.change(_changed(bare, update))
+    return total
+
+
+def _changed(weight: Tensor, update: Update) -> Tensor:
+    """The part of a weight that an update is for: of 2 C + 1 input channels the first C, if it is for so many."""
+    if weight.ndim != 4:
+        return weight
+    channels = math.prod(update.shape[1:]) // math.prod(weight.shape[2:])
+    return weight[:, :channels] if weight.shape[1] == 2 * channels + 1 else weight

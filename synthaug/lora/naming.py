@@ -8,7 +8,7 @@ A base with one text encoder names its layers ``lora_te_``, one with two ``lora_
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from torch import nn
@@ -47,15 +47,21 @@ def kohya_name(path: str, kind: NetworkKind, *, two_encoders: bool = False) -> s
     return PREFIXES[kind][-1 if two_encoders else 0] + path.replace(".", "_")
 
 
-def modules_by_name(model: nn.Module, kind: NetworkKind, *, two_encoders: bool = False) -> dict[str, nn.Module]:
-    """Every module that a LoRA can sit on, by its kohya name."""
-    return {kohya_name(path, kind, two_encoders=two_encoders): module for path, module in _leaves(model.named_modules())}
+def modules_by_name(
+    model: nn.Module, kind: NetworkKind, *, two_encoders: bool = False, norms: bool = False
+) -> dict[str, nn.Module]:  # fmt: skip
+    """Every module that a LoRA can sit on, by its kohya name; with ``norms`` those too that only a full change can."""
+    kinds = (nn.Linear, nn.Conv2d, *((nn.GroupNorm, nn.LayerNorm) if norms else ()))
+    return {kohya_name(path, kind, two_encoders=two_encoders): m for path, m in model.named_modules() if isinstance(m, kinds)}
 
 
 def modules_of(networks: Mapping[NetworkKind, nn.Module]) -> dict[str, nn.Module]:
-    """Every module of a base's networks by its kohya name; two text encoders are numbered."""
+    """Every module of a base's networks by its kohya name, norms included; two text encoders are numbered."""
     two = "text_encoder_2" in networks
-    return {name: m for kind, network in networks.items() for name, m in modules_by_name(network, kind, two_encoders=two).items()}
+    found: dict[str, nn.Module] = {}
+    for kind, network in networks.items():
+        found |= modules_by_name(network, kind, two_encoders=two, norms=True)
+    return found
 
 
 def network_of(name: str) -> NetworkKind | None:
@@ -78,7 +84,3 @@ def numbered(name: str, *, two_encoders: bool) -> str:
     one, two = PREFIXES["text_encoder"]
     old, new = (one, two) if two_encoders else (two, one)
     return new + name.removeprefix(old) if name.startswith(old) else name
-
-
-def _leaves(modules: Iterable[tuple[str, nn.Module]]) -> Iterable[tuple[str, nn.Module]]:
-    return ((path, module) for path, module in modules if isinstance(module, nn.Linear | nn.Conv2d))

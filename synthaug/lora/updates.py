@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-__all__ = ["Decomposed", "FullChange", "HadamardLayer", "KroneckerLayer", "TuckerLayer", "Update"]
+__all__ = ["Decomposed", "FullChange", "HadamardLayer", "KroneckerLayer", "TuckerLayer", "Update", "WithBias", "by_parameter", "moved"]
 
 
 class Update(Protocol):
@@ -166,7 +166,7 @@ class FullChange:
     """The whole difference, as it is."""
 
     diff: Tensor
-    """Of the weight's shape."""
+    """Of the weight's shape; of a norm's, (channels,)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -183,8 +183,8 @@ class FullChange:
         return self.diff.float().reshape(weight.shape)
 
     def tensors(self) -> dict[str, Tensor]:
-        """``diff``."""
-        return {"diff": self.diff}
+        """``diff``; of a norm, ``w_norm``."""
+        return {"w_norm" if self.diff.ndim == 1 else "diff": self.diff}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +223,66 @@ class Decomposed:
     def tensors(self) -> dict[str, Tensor]:
         """Those of the direction and ``dora_scale``."""
         return {**self.direction.tensors(), "dora_scale": self.magnitude}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithBias:
+    """A change of a weight together with one of its module's bias, as full changes and those of norms have."""
+
+    weight: Update
+    """Of the weight."""
+
+    bias: Tensor
+    """Added to the bias, (out,)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The weight's."""
+        return self.weight.shape
+
+    @property
+    def rank(self) -> int:
+        """The weight's."""
+        return self.weight.rank
+
+    def change(self, weight: Tensor) -> Tensor:
+        """What is added to the weight."""
+        return self.weight.change(weight)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those of the weight and ``diff_b``; of a norm, ``b_norm``."""
+        return {**self.weight.tensors(), "b_norm" if len(self.shape) == 1 else "diff_b": self.bias}
+
+
+def by_parameter(layers: Mapping[str, Update]) -> dict[str, Update]:
+    """Updates of single parameters: a module's name for its weight, with ``.bias`` behind it for its bias.
+
+    Example:
+        >>> update = WithBias(weight=FullChange(diff=torch.ones(2, 3)), bias=torch.ones(2))
+        >>> {name: part.shape for name, part in by_parameter({"lora_unet_x": update}).items()}
+        {'lora_unet_x': (2, 3), 'lora_unet_x.bias': (2,)}
+    """
+    found: dict[str, Update] = {}
+    for name, update in layers.items():
+        if isinstance(update, WithBias):
+            found |= {name: update.weight, f"{name}.bias": FullChange(diff=update.bias)}
+        else:
+            found[name] = update
+    return found
+
+
+def moved(update: Any, device: torch.device) -> Any:
+    """The same update with its tensors on a device."""
+    there: dict[str, Any] = {}
+    for part in fields(update):
+        value = getattr(update, part.name)
+        if isinstance(value, Tensor):
+            there[part.name] = value.to(device)
+        elif isinstance(value, Mapping):
+            there[part.name] = {name: tensor.to(device) for name, tensor in value.items()}
+        elif not isinstance(value, float):
+            there[part.name] = moved(value, device)
+    return replace(update, **there)
 
 
 def _tucker(core: Tensor, a: Tensor, b: Tensor) -> Tensor:

@@ -43,6 +43,9 @@ class Base:
     inpaints: bool = False
     """Whether the UNet is shown a mask and the masked latents besides the noised ones."""
 
+    nothing_is_zeros: bool = False
+    """Whether an empty negative prompt is zeros, and not what the encoders say of an empty text; SDXL's are usually drawn so."""
+
     unet: UNet2DConditionModel | None = None
     vae: AutoencoderKL | None = None
     text_encoder: CLIPTextModel | None = None

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ConfigMixin, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
@@ -112,7 +112,10 @@ def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Pre
     if family == "sdxl" and Path(place).is_dir():
         _check_folder(name, (*_FOLDERS, *_SECOND))
     agreed_prediction(name, {"its scheduler": schedule.get("prediction_type", "epsilon")}, prediction, family)
-    base = Base(name=name, schedule=schedule, size=_size(unet, vae), family=family, inpaints=inpaints(unet, vae, name))
+    base = Base(
+        name=name, schedule=schedule, size=_size(unet, vae), family=family, inpaints=inpaints(unet, vae, name),
+        nothing_is_zeros=family == "sdxl" and _nothing_is_zeros(place),
+    )  # fmt: skip
     if "unet" in parts:
         base.unet = _network(UNet2DConditionModel, place, "unet", name, dtype)
         base.fingerprint = fingerprint(base.unet)
@@ -125,6 +128,20 @@ def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Pre
             base.text_encoder_2 = _network(CLIPTextModelWithProjection, place, "text_encoder_2", name, dtype)
             base.tokenizer_2 = read_tokenizer(place, subfolder="tokenizer_2")
     return base
+
+
+class _Index(ConfigMixin):  # type: ignore[misc]  # diffusers ships no types
+    """What a base says of itself as a whole."""
+
+    config_name = "model_index.json"
+
+
+def _nothing_is_zeros(place: str) -> bool:
+    """What the base's pipeline is told to do without a negative prompt; zeros where it does not say, as diffusers and A1111 do."""
+    try:
+        return bool(_Index.load_config(place).get("force_zeros_for_empty_prompt", True))
+    except OSError:  # an index is not needed for anything else
+        return True
 
 
 def _network(kind: Any, place: str, folder: str, name: str, dtype: torch.dtype | None) -> Any:

@@ -107,7 +107,8 @@ def read_single_file(path: Path, name: str, *, parts: Collection[Part], predicti
         raise
     unet, vae, texts = configs
     base = Base(
-        name=name, schedule=schedule_of(file.shapes, said, kind), size=size, family=family, inpaints=inpaints(unet, vae, name)
+        name=name, schedule=schedule_of(file.shapes, said, kind), size=size, family=family, inpaints=inpaints(unet, vae, name),
+        nothing_is_zeros=family == "sdxl",
     )  # fmt: skip
     if "unet" in parts:
         base.unet = _unet(file, unet)

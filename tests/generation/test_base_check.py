@@ -1,33 +1,58 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+import torch
 from checkpoints import cut_off
 from conftest import make_tiny_base
 
 from synthaug import Plan, Request, Sampler
-from synthaug.errors import SettingError
+from synthaug.errors import SettingError, UnusableFileError, WrongBaseModelError
 from synthaug.generation.base_check import check_base
+from synthaug.lora.file import LoraFile
+from synthaug.lora.layers import LoraLayer
 from synthaug.models.ldm import write_ldm
 from synthaug.models.load import load_base
+from synthaug.records import LoraUse
 
-REFUSED = [
-    ("tiny_sdxl_base", r"drawn with SD 1.x and SD 2.x, .*sdxl is SDXL"),
-    ("tiny_inpaint_base", r".*inpaint fills masks in; draw with"),
-]
+NO_MASK = r"fills masks in needs a mask, .*inpaint is one; give a mask, or the base it was made from"
 
 
-@pytest.mark.parametrize(("base", "said"), REFUSED)
-def test_a_base_that_cannot_be_drawn_with_is_refused_before_anything_is_drawn(request, base, said):
-    with pytest.raises(SettingError, match=said):
-        check_base(Plan(base=str(request.getfixturevalue(base)), prompts=("a fish",)))
+def test_a_base_that_fills_masks_in_is_refused_without_one_before_anything_is_drawn(tiny_inpaint_base, tiny_sdxl_base):
+    plan = Plan(base=str(tiny_inpaint_base), prompts=("a fish",))
+
+    with pytest.raises(SettingError, match=NO_MASK):
+        check_base(plan)
+    check_base(replace(plan, image="photo.png", mask="mask.png"))
+    check_base(replace(plan, base=str(tiny_sdxl_base)))
 
 
-@pytest.mark.parametrize(("base", "said"), REFUSED)
-def test_the_sampler_refuses_a_base_that_it_cannot_draw_with(request, base, said):
-    sampler = Sampler(str(request.getfixturevalue(base)))
+def test_the_sampler_refuses_a_request_without_a_mask_for_such_a_base(tiny_inpaint_base):
+    sampler = Sampler(str(tiny_inpaint_base))
 
-    with pytest.raises(SettingError, match=said):
+    with pytest.raises(SettingError, match=NO_MASK):
         sampler([Request(prompt="a fish", seed=1, steps=2, size=(32, 32))])
+
+
+@pytest.mark.parametrize(("file", "base"), [("sdxl", "sd1"), ("sd1", "sdxl"), ("sd2", "sd1"), ("sd2", "sdxl")])
+def test_a_lora_of_another_family_is_refused_although_its_file_says_nothing(request, tmp_path, file, base):
+    width = {"sd1": 768, "sd2": 1024, "sdxl": 2048}[file]
+    layer = LoraLayer(down=torch.ones(1, width), up=torch.ones(16, 1), alpha=1.0)
+    path = tmp_path / "a.safetensors"
+    LoraFile(layers={"lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k": layer}, metadata={}).write(path)
+    folder = str(request.getfixturevalue({"sd1": "tiny_base", "sdxl": "tiny_sdxl_base"}[base]))
+    use = (LoraUse(path=str(path)),)
+
+    with pytest.raises(WrongBaseModelError, match=rf"a.safetensors is for {file}, .* is {base}; take another base"):
+        check_base(Plan(base=folder, prompts=("a fish",), loras=use))
+    with pytest.raises(WrongBaseModelError, match=rf"a.safetensors is for {file}, .* is {base}"):
+        Sampler(folder)([Request(prompt="a fish", seed=1, steps=1, size=(32, 32), loras=use)])
+
+
+def test_an_embedding_that_is_not_there_is_found_out_before_anything_is_drawn(tiny_base):
+    with pytest.raises(UnusableFileError, match=r"there is no embedding file nowhere.pt"):
+        check_base(Plan(base=str(tiny_base), prompts=("a fish",), embeddings=("nowhere.pt",)))
 
 
 def test_a_base_draws_the_same_from_one_file_as_from_its_folder(tmp_path, monkeypatch):

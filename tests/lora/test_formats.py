@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from synthaug.errors import UnusableFileError
+from synthaug.lora.algebra import resize
 from synthaug.lora.codec import read_updates
 from synthaug.lora.file import LoraFile
 from synthaug.lora.formats import grouped
@@ -193,3 +194,23 @@ def test_the_settings_that_diffusers_reads_are_in_the_metadata(tiny_base, tmp_pa
 
     ranks = {kohya_name(path, "unet"): rank for path, rank in settings["unet.rank_pattern"].items()}
     assert ranks == {name: layer.rank for name, layer in file.layers.items() if name.startswith("lora_unet_")}
+
+
+def test_changes_of_norms_and_biases_are_read_and_written_again_but_have_no_rank_to_change(tmp_path):
+    norm, linear = "lora_unet_mid_block_resnets_0_norm1", "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    tensors = {
+        "lora_unet_middle_block_0_in_layers_0.w_norm": torch.randn(4), "lora_unet_middle_block_0_in_layers_0.b_norm": torch.randn(4),
+        f"{linear}.diff": torch.randn(3, 2), f"{linear}.diff_b": torch.randn(3),
+    }  # fmt: skip
+    save_file(tensors, tmp_path / "a.safetensors")
+
+    file = LoraFile.read(tmp_path / "a.safetensors")
+    file.write(tmp_path / "b.safetensors", dtype=torch.float32)
+
+    again = load_file(tmp_path / "b.safetensors")
+    wanted = {key.replace("lora_unet_middle_block_0_in_layers_0", norm): tensor for key, tensor in tensors.items()}
+    assert again.keys() == wanted.keys()
+    assert all(torch.equal(again[key], wanted[key]) for key in wanted)
+    assert file.summary()["kinds"] == {"full change with bias": 2}
+    with pytest.raises(UnusableFileError, match=r"changes of weights alone have a rank, lora_\S+ has one of a bias or a norm; take a file"):
+        resize(file, rank=1)
