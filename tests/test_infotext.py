@@ -242,7 +242,13 @@ def test_a_last_line_with_too_few_settings_is_prompt():
             "the LoRA 'none' must lie in one of the given folders as none.safetensors, got no",
         ),
         ("a <lora:none:x>\nSteps: 1, Seed: 1, Size: 8x8", "the weight of a LoRA must be a number, got <lora:none:x>; write <lora:none:1>"),
-        ("a <lora:none:1:2:3>\nSteps: 1, Seed: 1, Size: 8x8", "a LoRA is called as <lora:name:weight>"),
+        ("a <lora:none:1:2:3:4>\nSteps: 1, Seed: 1, Size: 8x8", "a LoRA is called as <lora:name:weight>"),
+        ("a <lora:none:1:lbw=OUT>\nSteps: 1, Seed: 1, Size: 8x8", "a LoRA is called as <lora:name:weight>"),
+        ("a <lora: :1>\nSteps: 1, Seed: 1, Size: 8x8", "a LoRA is called as <lora:name:weight>"),
+        ("a <lora:none:1:2:8>\nSteps: 1, Seed: 1, Size: 8x8", "ranks are not cut while drawing, got <lora:none:1:2:8>"),
+        ("a <lora:none:dyn=8>\nSteps: 1, Seed: 1, Size: 8x8", "ranks are not cut while drawing, got <lora:none:dyn=8>"),
+        ("a <lora:none:nan>\nSteps: 1, Seed: 1, Size: 8x8", "the weight of a LoRA must be a number, got <lora:none:nan>"),
+        ("a <hypernet:none:1>\nSteps: 1, Seed: 1, Size: 8x8", "only LoRAs can be called by a tag, got <hypernet:none:1>"),
     ],
 )
 def test_infotext_that_cannot_be_used_is_refused_in_a_sentence(text, sentence):
@@ -268,6 +274,7 @@ def test_two_loras_of_one_name_are_told_apart_by_nobody(tmp_path):
 )  # fmt: skip
 def test_a_lora_tag_is_read_in_every_form(inner, tag):
     assert take_lora_tags(f"x <lora:{inner}> y") == ("x y", (tag,))
+    assert take_lora_tags(f"x <lyco:{inner}> y") == ("x y", (tag,))
     assert take_lora_tags(f"x {tag}") == ("x", (tag,))
 
 

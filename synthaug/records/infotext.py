@@ -7,6 +7,7 @@ a comma, a colon or a line break is quoted like JSON. LoRAs stand in the prompt 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ Finder = Callable[[str, str], str]
 """Path of a file, from what it is (``LoRA`` or ``embedding``) and its name without ending."""
 
 _SUFFIXES = {"LoRA": (".safetensors",), "embedding": (".safetensors", ".pt", ".bin")}
-_TAG = re.compile(r"[ \t]*<lora:([^<>]*)>")
+_TAG = re.compile(r"[ \t]*<(lora|lyco|hypernet):([^<>]*)>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +98,7 @@ def take_lora_tags(prompt: str) -> tuple[str, tuple[LoraTag, ...]]:
 
     Args:
         prompt: With tags ``<lora:name>``, ``<lora:name:weight>`` or ``<lora:name:text weight:unet weight>``; the weights may be
-            named, ``te=`` and ``unet=``.
+            named, ``te=`` and ``unet=``; ``<lyco:...>`` is the same.
 
     Returns:
         The prompt without the tags and the blanks before them, and the tags in their order.
@@ -109,7 +110,7 @@ def take_lora_tags(prompt: str) -> tuple[str, tuple[LoraTag, ...]]:
         >>> take_lora_tags("a fish <lora:iriko:0.8>, on paper")
         ('a fish, on paper', (LoraTag(name='iriko', weight=0.8, text_weight=None),))
     """
-    tags = tuple(_tag(match[1]) for match in _TAG.finditer(prompt))
+    tags = tuple(_tag(match[1], match[2]) for match in _TAG.finditer(prompt))
     return (_TAG.sub("", prompt).strip(" ") if tags else prompt), tags
 
 
@@ -169,20 +170,28 @@ def number(value: float) -> str:
     return short if float(short) == value else repr(value)
 
 
-def _tag(inner: str) -> LoraTag:
+def _tag(kind: str, inner: str) -> LoraTag:
     name, *rest = inner.split(":")
     plain = [part for part in rest if "=" not in part]
     named: Mapping[str, str] = dict(part.split("=", 1) for part in rest if "=" in part)
-    if len(plain) > 2 or set(named) - {"te", "unet"} or not name:  # text and UNet
-        raise SettingError(f"a LoRA is called as <lora:name:weight> or <lora:name:text weight:unet weight>, got <lora:{inner}>")
+    if kind == "hypernet":
+        raise SettingError(f"only LoRAs can be called by a tag, got <{kind}:{inner}>; take it out of the prompt")
+    if "dyn" in named or len(plain) == 3:  # text, UNet, rank
+        raise SettingError(f"ranks are not cut while drawing, got <{kind}:{inner}>; cut the file itself with synthaug.lora.algebra.resize")
+    if len(plain) > 2 or set(named) - {"te", "unet"} or not name.strip():  # text and UNet
+        raise SettingError(f"a LoRA is called as <lora:name:weight> or <lora:name:text weight:unet weight>, got <{kind}:{inner}>")
     text = named.get("te", plain[0] if plain else None)
     unet = named.get("unet", plain[1] if len(plain) == 2 else None)
     try:
-        if unet is None:
-            return LoraTag(name=name, weight=1.0 if text is None else float(text))
-        return LoraTag(name=name, weight=float(unet), text_weight=None if text is None else float(text))
+        weights = [None if given is None else float(given) for given in (text, unet)]
     except ValueError:
-        raise SettingError(f"the weight of a LoRA must be a number, got <lora:{inner}>; write <lora:{name}:1>") from None
+        weights = [math.nan]
+    if not all(weight is None or math.isfinite(weight) for weight in weights):
+        raise SettingError(f"the weight of a LoRA must be a number, got <{kind}:{inner}>; write <lora:{name}:1>")
+    both, own = weights
+    if own is None:
+        return LoraTag(name=name, weight=1.0 if both is None else both)
+    return LoraTag(name=name, weight=own, text_weight=both)
 
 
 def _quoted(value: str) -> str:

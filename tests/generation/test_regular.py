@@ -29,7 +29,7 @@ def test_pictures_are_drawn_once(tiny_base, tmp_path, monkeypatch):
     folder = drawn(tiny_base, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
     monkeypatch.setattr(Sampler, "__call__", lambda *_: pytest.fail("drawn again"))
-    monkeypatch.setattr("synthaug.generation.sampler.load_base", lambda *_, **__: pytest.fail("the base was loaded again"))
+    monkeypatch.setattr("synthaug.generation.networks.load_base", lambda *_, **__: pytest.fail("the base was loaded again"))
 
     assert drawn(tiny_base, tmp_path) == folder
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"} == before
