@@ -11,17 +11,20 @@ from synthaug.generation.jobs import Job
 from synthaug.generation.networks import Told
 from synthaug.prompts.courses import Course, Part, course_of
 from synthaug.prompts.encode import TextStates
+from synthaug.records import Request
 
 __all__ = ["Conditions", "chunks_of"]
 
 
-def chunks_of(prompt: str, negative_prompt: str, steps: int, texts: TextStates, *, emphasis: str) -> int:
+def chunks_of(request: Request, texts: TextStates) -> int:
     """How many chunks of 75 words the longest text of a run takes; every text of the run is filled up to it.
 
     It depends on one image alone, so that what the image is told does not depend on the others.
     """
-    courses = (course_of(prompt, steps), course_of(negative_prompt, steps, composed=False))
-    return max(texts.chunks(text, emphasis=emphasis) for course in courses for text in course.texts)
+    passes = [(request.steps, False)] + ([(request.hires.steps or request.steps, True)] if request.hires else [])
+    courses = [course_of(request.prompt, steps, hires=hires) for steps, hires in passes]
+    courses += [course_of(request.negative_prompt, steps, hires=hires, composed=False) for steps, hires in passes]
+    return max(texts.chunks(text, emphasis=request.emphasis) for course in courses for text in course.texts)
 
 
 class Conditions:
@@ -36,8 +39,8 @@ class Conditions:
 
     def __init__(self, jobs: Sequence[Job], texts: TextStates, *, chunks: int, device: torch.device) -> None:
         self._jobs, self._texts, self._chunks, self._device = jobs, texts, chunks, device
-        self._courses = [course_of(job.request.prompt, job.steps, hires=job.hires) for job in jobs]
-        self._negatives = [course_of(job.request.negative_prompt, job.steps, hires=job.hires, composed=False) for job in jobs]
+        self._courses = [course_of(job.request.prompt, job.told_steps, hires=job.hires) for job in jobs]
+        self._negatives = [course_of(job.request.negative_prompt, job.told_steps, hires=job.hires, composed=False) for job in jobs]
         self._known: tuple[tuple[tuple[int, str], ...], Told] | None = None
 
     def parts(self, row: int, step: int) -> tuple[Part, ...]:

@@ -12,7 +12,7 @@ from synthaug.models.load import load_base
 
 REFUSED = [
     ("tiny_sdxl_base", r"drawn with SD 1.x and SD 2.x, .*sdxl is SDXL"),
-    ("tiny_inpaint_base", r".*inpaint fills masks in; draw with"),
+    ("tiny_inpaint_base", r".*inpaint fills a mask in and draws nothing else, and no mask is given; give image and mask"),
 ]
 
 
