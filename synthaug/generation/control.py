@@ -70,7 +70,11 @@ class DiffusersControlNet(nn.Module):
             raise UnusableFileError(f"there is no ControlNet {path}; give a folder as diffusers writes it, or a .safetensors file")
         beside = {"config": str(where.parent)} if (where.parent / "config.json").is_file() else {}
         try:
-            made = ControlNetModel.from_single_file(path, **beside) if where.is_file() else ControlNetModel.from_pretrained(path)
+            made = (
+                ControlNetModel.from_single_file(path, **beside)
+                if where.is_file()
+                else ControlNetModel.from_pretrained(path, use_safetensors=True)  # a pickle can run any program
+            )
         except Exception as error:  # diffusers promises no list of what its loaders raise
             said = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise UnusableFileError(
@@ -88,8 +92,8 @@ class DiffusersControlNet(nn.Module):
         """
         assert base.unet is not None
         for key in ("block_out_channels", "cross_attention_dim", "layers_per_block", "addition_embed_type"):
-            mine, wanted = self.network.config.get(key), base.unet.config.get(key)
-            if mine != wanted and [mine] != [wanted]:
+            mine, wanted = (_plain(config.get(key)) for config in (self.network.config, base.unet.config))
+            if mine != wanted:
                 raise WrongBaseModelError(
                     f"{self._path} was made for a base whose {key} is {mine}, that of {base.name} is {wanted}; take a ControlNet of its "
                     "family"
@@ -105,6 +109,11 @@ class DiffusersControlNet(nn.Module):
             z.to(dtype), t, encoder_hidden_states=told.states.to(dtype), controlnet_cond=pictures.to(dtype), return_dict=False, **more
         )
         return list(down), middle
+
+
+def _plain(value: Any) -> Any:
+    """A setting that is a tuple in one configuration and a list in another."""
+    return list(value) if isinstance(value, tuple | list) else value
 
 
 class Controls:

@@ -141,8 +141,8 @@ def begun(region: Region, request: Request, noise: Tensor, networks: Networks) -
         mask = F.adaptive_avg_pool2d(region.cover[None], (h, w)).round()
     if not mask.any():
         raise SettingError(
-            f"a mask must cover half of a square of {networks.factor} pixels at least, that of request {request.index} covers none; "
-            "take only_masked, which enlarges its surroundings, or mark more"
+            f"a mask must cover half of a square of {networks.factor} pixels at least, that of request {request.index}, blurred, covers "
+            "none; take less mask_blur, or only_masked, which enlarges its surroundings, or mark more"
         )
     emptied = _filled(region) if request.masked_content == "fill" else region.photo
     start = networks.encode(to_float(emptied)[None])[0]

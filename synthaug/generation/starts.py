@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from synthaug.errors import SettingError
@@ -39,6 +40,8 @@ def check_given(requests: Sequence[Request], images: Tensor | None, masks: Tenso
         ranks = 4 if what == "images" else 3
         if stack.ndim != ranks or len(stack) != len(requests) or (what == "images" and stack.shape[1] != 3):
             raise SettingError(f"{what} must be {shape}, one for each of {len(requests)} requests, got {tuple(stack.shape)}; stack them so")
+    if images is not None and images.dtype != torch.uint8:
+        raise SettingError(f"images must be uint8, got {images.dtype}; turn them back with synthaug.pixels.to_uint8")
     if masks is None:
         return
     if images is None and any(request.image is None for request in requests):

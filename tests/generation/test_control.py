@@ -3,7 +3,6 @@ from __future__ import annotations
 import pickle
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 from conftest import make_photo
@@ -16,6 +15,7 @@ from synthaug.errors import SettingError, UnusableFileError, WrongBaseModelError
 from synthaug.generation.control import DiffusersControlNet
 from synthaug.generation.schedulers import make_scheduler
 from synthaug.models.load import load_base
+from synthaug.pixels import read_image
 from synthaug.records import ControlUse, Hires
 
 SHIPPED = "synthaug.generation.control.DiffusersControlNet"
@@ -33,7 +33,7 @@ def nets(tiny_base, tmp_path_factory):
     unet = load_base(str(tiny_base), parts=("unet",)).unet
     for seed, name in enumerate(("edges", "depth")):
         torch.manual_seed(seed)
-        net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 8))
+        net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
         for weight in net.parameters():
             torch.nn.init.normal_(weight, std=0.2)
         net.save_pretrained(folder / name)
@@ -66,7 +66,7 @@ def test_diffusers_draws_the_same_with_the_same_controls(sampler, tiny_base, net
     )
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = make_scheduler("DDIM", pipe.scheduler.config)
-    pictures = [Image.open(nets / f"{name}.png") for name in names]
+    pictures = [Image.fromarray(read_image(nets / f"{name}.png").permute(1, 2, 0).numpy()) for name in names]
     settings = {
         "image": pictures, "controlnet_conditioning_scale": [one.weight for one in uses],
         "control_guidance_start": [one.interval[0] for one in uses], "control_guidance_end": [0.75] * len(uses),
@@ -91,7 +91,7 @@ def test_weight_interval_picture_and_company_show_and_disturb_nobody(sampler, ne
         request(use(nets, image=str(nets / "depth.png"))),
         request(use(nets, interval=(0.5, 1.0))),
         request(use(nets), use(nets, "depth")),
-        request(use(nets), size=(16, 20), hires=Hires(strength=0.5)),
+        request(use(nets), size=(16, 24), hires=Hires(scale=1.75, strength=0.5)),
     ]
 
     together = sampler(wanted)
@@ -115,8 +115,8 @@ def test_a_control_without_a_picture_looks_at_the_photo(sampler, nets):
 def test_a_control_sees_the_part_that_is_drawn_by_itself(sampler, nets):
     mask = torch.zeros(1, 32, 40, dtype=torch.uint8)
     mask[:, 10:20, 12:24] = 1
-    photo = torch.from_numpy(np.array(Image.open(nets / "edges.png"))).permute(2, 0, 1)[None]
-    fields = {"only_masked": True, "mask_padding": 2, "strength": 0.8}
+    photo = read_image(nets / "edges.png")[None]
+    fields = {"only_masked": True, "mask_padding": 2, "strength": 0.8, "mask_blur": 0}
 
     images = [sampler([request(use(nets, image=image), **fields)], photo, mask) for image in (None, str(nets / "edges.png"))]
 
@@ -162,23 +162,22 @@ def test_controls_that_cannot_be_used_are_refused_in_a_sentence(sampler, nets, t
     monkeypatch.setattr("synthaug.generation.control.Halfway", Halfway, raising=False)
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     (tmp_path / "config.json").write_text((nets / "edges" / "config.json").read_text())
-    other = ControlNetModel.from_pretrained(
-        nets / "edges", block_out_channels=(8, 24), low_cpu_mem_usage=False, ignore_mismatched_sizes=True
-    )
-    other.save_pretrained(tmp_path / "other")
+    wider = {**ControlNetModel.load_config(nets / "edges"), "block_out_channels": (8, 24)}
+    ControlNetModel.from_config(wider).save_pretrained(tmp_path / "other")
+    ours = "synthaug.generation.control"
     refused = [
-        ({"class_path": "synthaug.generation.control.Nothing"}, SettingError, r"can be imported, got .*no attribute 'Nothing'.*shipped is synthaug"),
+        ({"class_path": f"{ours}.Nothing"}, SettingError, r"can be imported, got .*no attribute 'Nothing'.*shipped is synthaug"),
         ({"class_path": "nowhere.Net"}, SettingError, r"got 'nowhere.Net' \(No module named 'nowhere'\)"),
         ({"class_path": "Net"}, SettingError, r"got 'Net' \(Empty module name\)"),
         ({"class_path": "synthaug.pixels.framed"}, SettingError, r"must name a class, 'synthaug.pixels.framed' is a function"),
-        ({"class_path": "synthaug.generation.control.Halfway", "settings": {}}, SettingError, r"must have check, to and __call__ .* Halfway lacks"),
+        ({"class_path": f"{ours}.Halfway", "settings": {}}, SettingError, r"must have check, to and __call__ .*Halfway lacks"),
         ({"settings": {"folder": "x"}}, SettingError, r"settings of .*ControlNet must be its arguments, got \{'folder': 'x'\}"),
         ({"settings": {"path": str(tmp_path / "none")}}, UnusableFileError, r"there is no ControlNet .*none; give a folder"),
         ({"settings": {"path": str(tmp_path / "torn.safetensors")}}, UnusableFileError, r"torn.safetensors cannot be read as a ControlNet"),
         ({"settings": {"path": str(tmp_path / "other")}}, WrongBaseModelError, r"block_out_channels is .*24.*, that of .*tiny is .*16"),
         ({"image": None}, SettingError, r"a control needs a picture to look at, .* has none for request 0; give its image"),
         ({"image": str(tmp_path / "none.png")}, UnusableFileError, r"there is no file .*none.png"),
-    ]  # fmt: skip
+    ]
 
     for fields, kind, said in refused:
         with pytest.raises(kind, match=said):

@@ -44,8 +44,8 @@ def request(**fields):
     return Request(**{"prompt": "a photo of a fish", "seed": 7, "steps": 4, "size": SIZE, "mask_blur": 0, **fields})
 
 
-def draw(sampler, photos, **fields):
-    return sampler([request(**fields)], photos[0][None], photos[1][None])[0]
+def draw(worker, photos, **fields):
+    return worker([request(**fields)], photos[0][None], photos[1][None])[0]
 
 
 @pytest.mark.parametrize("blur", [0, 2])
@@ -80,7 +80,7 @@ def test_the_mask_goes_soft_as_a_gaussian_of_its_window():
 @pytest.mark.parametrize(
     ("rows", "columns", "padding", "box"),
     [
-        ((10, 14), (10, 14), 3, (7, 17, 5, 19)),  # grown to 3 : 4 on both sides
+        ((10, 14), (10, 14), 3, (7, 17, 6, 19)),  # grown to 3 : 4 on both sides
         ((0, 4), (60, 64), 0, (0, 4, 59, 64)),  # pushed back from the edge
         ((0, 48), (10, 12), 5, (0, 48, 0, 64)),  # everything
     ],
@@ -185,7 +185,7 @@ def test_diffusers_draws_the_same_inside_the_mask_with_an_inpainting_base(inpain
     pipe.scheduler = make_scheduler(name, pipe.scheduler.config)
     posterior = pipe.vae.encode
     pipe.vae.encode = lambda x: _Mode(posterior(x))
-    pick = [Image.open(path) for path in photos[2:]]
+    pick = [Image.fromarray(photos[0].permute(1, 2, 0).numpy()), Image.fromarray(photos[1].numpy() * 255)]
 
     ours = draw(inpainter, photos, sampler=name, steps=5, guidance=3.0, negative_prompt="a screw")
     theirs = pipe(
@@ -206,7 +206,7 @@ class _Mode:
         self.latent_dist = self
         self._mean = said.latent_dist.mean
 
-    def sample(self, generator=None):
+    def sample(self, generator):  # noqa: ARG002  # as diffusers calls it
         return self._mean
 
 
@@ -250,8 +250,8 @@ def test_a_photo_of_another_size_is_framed_together_with_its_mask(sampler, photo
 def test_a_photo_that_lies_on_its_side_is_redrawn_upright(sampler, photos, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
-    lying = Image.open(photos[2]).transpose(Image.Transpose.ROTATE_90)
-    lying.save(tmp_path / "lying.png", exif=exif)
+    upright = Image.fromarray(photos[0].permute(1, 2, 0).numpy())
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "lying.png", exif=exif)
 
     drawn = sampler([request(image=str(tmp_path / "lying.png"), mask=photos[3])])
 
@@ -266,22 +266,25 @@ def test_masks_that_cannot_be_used_are_refused_in_a_sentence(sampler, inpainter,
     dot = torch.zeros_like(mask)
     dot[3, 5] = 1
 
+    low, empty, torn = (str(tmp_path / f"{name}.png") for name in ("low", "empty", "torn"))
+    from_file, bare = request(image=photo_file), request()
     refused = [
-        (r"low.png is \(40, 64\) and .*photo.png \(48, 64\)", lambda: sampler([request(image=photo_file, mask=str(tmp_path / "low.png"))])),
-        (r"the masks are \(40, 64\) and the photos \(48, 64\)", lambda: sampler([request()], photo[None], mask[None, :40])),
-        (r"empty.png marks nothing of the photo as it is framed to \(48, 64\); paint", lambda: sampler([request(image=photo_file, mask=str(tmp_path / "empty.png"))])),
-        (r"it marks nothing of the photo", lambda: sampler([request()], photo[None], 0 * mask[None])),
-        (r"must cover half of a square of 8 pixels .* take only_masked", lambda: sampler([request()], photo[None], dot[None])),
-        (r"a mask needs a photo: hand images over", lambda: sampler([request()], None, mask[None])),
-        (r"masks must be \(N, H, W\), one for each of 2 requests, got \(1, 48, 64\)", lambda: sampler([request()] * 2, photo.expand(2, -1, -1, -1), mask[None])),
-        (r"images must be \(N, 3, H, W\), one for each of 1 requests, got \(3, 48, 64\)", lambda: sampler([request()], photo)),
-        (r"inpaint fills a mask in and draws nothing else, and no mask is given; give image and mask", lambda: inpainter([request()], photo[None])),
-        (r"torn.png is", lambda: sampler([request(image=str(tmp_path / "torn.png"), mask=mask_file)])),
-    ]  # fmt: skip
+        (r"low.png is \(40, 64\) and .*photo.png \(48, 64\)", sampler, [replace(from_file, mask=low)], ()),
+        (r"the masks are \(40, 64\) and the photos \(48, 64\)", sampler, [bare], (photo[None], mask[None, :40])),
+        (r"empty.png marks nothing of the photo as it is framed to \(48, 64\); paint", sampler, [replace(from_file, mask=empty)], ()),
+        (r"it marks nothing of the photo", sampler, [bare], (photo[None], 0 * mask[None])),
+        (r"must cover half of a square of 8 pixels .* take less mask_blur, or only_masked", sampler, [bare], (photo[None], dot[None])),
+        (r"a mask needs a photo: hand images over", sampler, [bare], (None, mask[None])),
+        (r"masks must be \(N, H, W\), one for each of 2 .* got \(1, 48, 64\)", sampler, [bare] * 2, (photo.repeat(2, 1, 1, 1), mask[None])),
+        (r"images must be \(N, 3, H, W\), one for each of 1 requests, got \(3, 48, 64\)", sampler, [bare], (photo,)),
+        (r"images must be uint8, got torch.float32", sampler, [bare], (photo[None].float(),)),
+        (r"inpaint fills a mask in .*, and no mask is given; give image and mask", inpainter, [bare], (photo[None],)),
+        (r"torn.png is", sampler, [request(image=torn, mask=mask_file)], ()),
+    ]
 
-    for said, call in refused:
+    for said, worker, asked, given in refused:
         with pytest.raises((SettingError, UnusableFileError), match=said):
-            call()
+            worker(asked, *given)
 
 
 def test_a_dot_is_redrawn_when_its_surroundings_are_enlarged(sampler, photos):
