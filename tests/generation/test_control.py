@@ -36,6 +36,9 @@ def nets(tiny_base, tmp_path_factory):
         net = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(4, 4, 8, 8))
         for weight in net.parameters():
             torch.nn.init.normal_(weight, std=0.2)
+        for weight in net.controlnet_cond_embedding.parameters():  # so that its picture shows
+            torch.nn.init.normal_(weight, std=0.3)
+        torch.nn.init.normal_(net.controlnet_mid_block.weight, std=3.0)  # so that the middle does, too
         net.save_pretrained(folder / name)
         make_photo((32, 40), seed=seed).save(folder / f"{name}.png")
     return folder
@@ -98,7 +101,7 @@ def test_weight_interval_picture_and_company_show_and_disturb_nobody(sampler, ne
     alone = [sampler([asked])[0] for asked in wanted]
 
     assert max(apart(image, other) for image, other in zip(together, alone, strict=True)) <= 1
-    assert all(apart(alone[a], alone[b]) > 1 for a in range(len(alone)) for b in range(a))
+    assert all(apart(alone[a], alone[b]) > 3 for a in range(len(alone)) for b in range(a))
 
 
 def test_a_control_of_no_weight_steers_nothing(sampler, nets):

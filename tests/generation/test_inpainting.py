@@ -163,7 +163,9 @@ def test_what_is_not_redrawn_is_at_the_noise_level_of_its_step(sampler, photos, 
     shown, last = [], []
     predict = sampler.networks.predict
     monkeypatch.setattr(sampler.networks, "predict", lambda z, t, *rest: shown.append((z, t)) or predict(z, t, *rest))
-    monkeypatch.setattr("synthaug.generation.finishing.decode_latents", lambda _, z: last.append(z) or torch.zeros(len(z), 3, *SIZE))
+    monkeypatch.setattr(
+        "synthaug.generation.finishing.decode_latents", lambda _, z, **_rest: last.append(z) or torch.zeros(len(z), 3, *SIZE)
+    )
     asked = request(sampler=name, steps=8, strength=strength, guidance=1.0)
 
     sampler([asked], photos[0][None], photos[1][None])

@@ -93,3 +93,13 @@ def test_computed_noise_is_that_of_the_card():
 
     for _ in range(2):
         torch.testing.assert_close(*[drawn((4, 64, 64), source) for source in sources], rtol=0, atol=1e-5)
+
+
+@pytest.mark.gpu
+def test_images_with_noise_of_every_source_come_out_of_one_call_on_a_card(tiny_base):
+    sampler = Sampler(str(tiny_base), device="cuda", precision="fp32")
+    wanted = [request(sampler="Euler a", noise=source) for source in ("CPU", "GPU", "NV")]
+
+    together = sampler(wanted)
+
+    assert max(int((sampler([one])[0].int() - image.int()).abs().max()) for one, image in zip(wanted, together, strict=True)) <= 1
