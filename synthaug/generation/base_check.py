@@ -10,9 +10,8 @@ from synthaug.generation.embeddings import read_embedding
 from synthaug.generation.plan import Plan
 from synthaug.lora.file import LoraFile
 from synthaug.models.load import Base, load_base
-from synthaug.records import Drawing
 
-__all__ = ["base_fingerprint", "check_base", "check_drawable", "check_finite"]
+__all__ = ["base_fingerprint", "check_base", "check_filled", "check_finite"]
 
 
 def check_base(plan: Plan) -> None:
@@ -23,7 +22,7 @@ def check_base(plan: Plan) -> None:
         UnusableFileError: If the base, a LoRA or an embedding cannot be read.
         SettingError: If there is no such base, or what the plan asks for cannot be drawn with it.
     """
-    check_drawable(load_base(plan.base, parts=()), plan)
+    check_filled(load_base(plan.base, parts=()), masked=plan.mask is not None)
     base = load_base(plan.base, parts=["unet"])
     for use in plan.loras:
         LoraFile.read(use.path).check_base(base.name, base.fingerprint, base.family)
@@ -46,14 +45,17 @@ def base_fingerprint(plan: Plan) -> str:
     return load_base(plan.base, parts=["unet"]).fingerprint
 
 
-def check_drawable(base: Base, drawing: Drawing) -> None:
-    """Refuse to draw with a base that wants more than it is given.
+def check_filled(base: Base, *, masked: bool) -> None:
+    """Refuse to draw with an inpainting base what has no mask.
 
     Raises:
-        SettingError: If it fills masks in, and there is none.
+        SettingError: If the base's UNet is shown a mask, and there is none.
     """
-    if base.inpaints and drawing.mask is None:
-        raise SettingError(f"a base that fills masks in needs a mask, {base.name} is one; give a mask, or the base it was made from")
+    if base.inpaints and not masked:
+        raise SettingError(
+            f"{base.name} fills a mask in and draws nothing else, and no mask is given; give image and mask, or draw with the base that it "
+            "was made from"
+        )
 
 
 def check_finite(base: Base) -> None:

@@ -9,19 +9,32 @@ from torch import Tensor
 
 from synthaug.generation.jobs import Job
 from synthaug.generation.networks import Told
+from synthaug.generation.sampler_names import looks_of
 from synthaug.prompts.courses import Course, Part, course_of
 from synthaug.prompts.encode import TextStates
+from synthaug.records import Request
 
 __all__ = ["Conditions", "chunks_of"]
 
 
-def chunks_of(prompt: str, negative_prompt: str, steps: int, texts: TextStates, *, emphasis: str) -> int:
+def chunks_of(request: Request, texts: TextStates) -> int:
     """How many chunks of 75 words the longest text of a run takes; every text of the run is filled up to it.
 
     It depends on one image alone, so that what the image is told does not depend on the others.
     """
-    courses = (course_of(prompt, steps), course_of(negative_prompt, steps, composes=False))
-    return max(texts.chunks(text, emphasis=emphasis) for course in courses for text in course.texts)
+    courses = [course for hires in ([False, True] if request.hires else [False]) for course in _courses(request, hires=hires)]
+    return max(texts.chunks(text, emphasis=request.emphasis) for course in courses for text in course.texts)
+
+
+def _courses(request: Request, *, hires: bool) -> tuple[Course, Course]:
+    """What prompt and negative prompt say at each call of the UNet, in the first or the second pass."""
+    looks = looks_of(request.sampler)
+    first = looks * request.steps
+    steps = looks * (request.hires.steps or request.steps) if hires and request.hires else first
+    return (
+        course_of(request.prompt, steps, hires=hires, first_steps=first),
+        course_of(request.negative_prompt, steps, hires=hires, first_steps=first, composes=False),
+    )
 
 
 class Conditions:
@@ -40,17 +53,17 @@ class Conditions:
     ) -> None:  # fmt: skip
         self._nothing = None if nothing_is_zeros else ""
         self._jobs, self._texts, self._chunks, self._device = jobs, texts, chunks, device
-        self._courses = [course_of(job.request.prompt, job.steps, hires=job.hires) for job in jobs]
-        self._negatives = [course_of(job.request.negative_prompt, job.steps, hires=job.hires, composes=False) for job in jobs]
+        courses = [_courses(job.request, hires=job.hires) for job in jobs]
+        self._courses, self._negatives = [told for told, _ in courses], [told for _, told in courses]
         self._known: tuple[tuple[tuple[int, str | None], ...], Told] | None = None
 
-    def parts(self, row: int, step: int) -> tuple[Part, ...]:
-        """What the row is told at a step of its own, each with its weight."""
-        return self._courses[row].at(step)
+    def parts(self, row: int, call: int) -> tuple[Part, ...]:
+        """What the row is told at a call of its own, each with its weight."""
+        return self._courses[row].at(call)
 
-    def negative(self, row: int, step: int) -> str | None:
-        """What the row is kept away from at a step of its own; None is zeros."""
-        return _only(self._negatives[row], step) or self._nothing
+    def negative(self, row: int, call: int) -> str | None:
+        """What the row is kept away from at a call of its own; None is zeros."""
+        return _only(self._negatives[row], call) or self._nothing
 
     def told(self, rows: Sequence[tuple[int, str | None]]) -> Told:
         """Rows as the UNet wants them, from pairs of a job's number and a text; asked again for the same, the same tensors."""
@@ -79,6 +92,6 @@ class Conditions:
         return torch.tensor([[*size, 0, 0, *size] for size in sizes], dtype=torch.float32, device=self._device)
 
 
-def _only(course: Course, step: int) -> str:
-    (part,) = course.at(step)
+def _only(course: Course, call: int) -> str:
+    (part,) = course.at(call)
     return part.text

@@ -19,6 +19,7 @@ from synthaug.diffusion.guidance import guided, rescaled
 from synthaug.generation.conditions import Conditions
 from synthaug.generation.jobs import Job
 from synthaug.generation.networks import Networks, Told
+from synthaug.generation.noise import drawing_from
 from synthaug.generation.schedulers import Scheduler, make_scheduler, takes_generator
 
 __all__ = ["RESCALE", "Steer", "denoise"]
@@ -86,7 +87,7 @@ class _Loop:
         together: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for row, job in enumerate(self._jobs):
             asked = job.request
-            together[asked.sampler, asked.schedule, asked.eta, job.steps, job.first, job.start is None].append(row)
+            together[asked.sampler, asked.schedule, asked.eta, job.steps, job.first, job.from_noise, asked.noise].append(row)
         return [self._cohort(rows) for rows in together.values()]
 
     def _cohort(self, rows: list[int]) -> _Cohort:
@@ -98,11 +99,11 @@ class _Loop:
         scheduler.set_timesteps(one.steps)
         begin = one.first * scheduler.order
         noise = torch.stack([job.noise for job in jobs]).to(self._networks.device)
-        if one.start is None:
+        if hasattr(scheduler, "set_begin_index"):  # DDIM looks its place up from the time step
+            scheduler.set_begin_index(begin)  # noise is added to pictures by it, too, now or after a step
+        if one.from_noise:
             latents = noise * float(scheduler.init_noise_sigma)
         else:
-            if hasattr(scheduler, "set_begin_index"):  # DDIM looks its place up from the time step
-                scheduler.set_begin_index(begin)
             clean = torch.stack([job.start for job in jobs if job.start is not None]).to(self._networks.device)
             latents = scheduler.add_noise(clean, noise, scheduler.timesteps[begin].expand(len(rows)))
         source = {"generator": [job.generator for job in jobs]} if takes_generator(scheduler) else {}
@@ -124,22 +125,22 @@ class _Loop:
             mine = answer[at : at + len(cohort.rows)]
             at += len(cohort.rows)
             now = cohort.timesteps[call]
-            cohort.latents = cohort.scheduler.step(mine, now, cohort.latents, **cohort.noise_source, return_dict=False)[0]
+            with drawing_from(cohort.noise_source.get("generator", ())):
+                cohort.latents = cohort.scheduler.step(mine, now, cohort.latents, **cohort.noise_source, return_dict=False)[0]
             self._put_back(cohort, call)
 
     def _answer(self, rows: list[int], z: Tensor, t: Tensor, cohorts: list[_Cohort], call: int) -> Tensor:
         """What the UNet says of each row, its guidance in it, fp32 (N, C, h, w)."""
-        place = [(cohort, call // cohort.scheduler.order) for cohort in cohorts for _ in cohort.rows]
-        parts = [self._words.parts(row, step) for row, (_, step) in zip(rows, place, strict=True)]
+        share = [cohort.share(call) for cohort in cohorts for _ in cohort.rows]
+        parts = [self._words.parts(row, call) for row in rows]
         simple = [len(told) == 1 and told[0].weight == 1 for told in parts]
-        pushed = [i for i, row in enumerate(rows) if self._is_guided(row, place[i][0].share(call))]
+        pushed = [i for i, row in enumerate(rows) if self._is_guided(row, share[i])]
         compared = [i for i in range(len(rows)) if i in set(pushed) or not simple[i]]
         owners = [i for i, told in enumerate(parts) for _ in told]
         asked: list[tuple[int, str | None]] = [(rows[i], part.text) for i, told in enumerate(parts) for part in told]
-        asked += [(rows[i], self._words.negative(rows[i], place[i][1])) for i in compared]
+        asked += [(rows[i], self._words.negative(rows[i], call)) for i in compared]
         order = torch.tensor([*owners, *compared], device=z.device)
-        shares = [place[i][0].share(call) for i in [*owners, *compared]]
-        said = self._ask(asked, z[order], t[order], shares)
+        said = self._ask(asked, z[order], t[order], [share[i] for i in [*owners, *compared]])
         given, uncond = said[: len(owners)], said[len(owners) :]
         cond = self._mixed(given, uncond, parts, compared) if not all(simple) else given.clone()
         if pushed:

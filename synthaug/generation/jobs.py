@@ -7,9 +7,27 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from synthaug.errors import SettingError
 from synthaug.records import Request
 
-__all__ = ["Job", "evaluations"]
+__all__ = ["LONGEST", "Job", "Paste", "evaluations"]
+
+LONGEST = 1000
+"""Steps that a schedule may have: as many as the bases were trained with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paste:
+    """How a drawn picture is laid on the photo that it belongs to."""
+
+    photo: Tensor
+    """The whole photo, uint8 (3, H, W)."""
+
+    cover: Tensor
+    """How much of the drawn picture is seen, float (H, W), 0 to 1; where it is 0 the photo stays as it is, bit for bit."""
+
+    box: tuple[int, int, int, int]
+    """Part of the photo that was drawn: top, left, bottom, right."""
 
 
 @dataclass(kw_only=True)
@@ -37,14 +55,28 @@ class Job:
     start: Tensor | None = None
     """Clean latents to begin with, fp32 (C, h, w); None begins with noise alone."""
 
+    ignores_start: bool = False
+    """Whether it begins with noise alone all the same, and the start only says what lies around the mask."""
+
     redraw: Tensor | None = None
     """Where it is redrawn, fp32 (1, h, w), 1 or 0; elsewhere the start is put back after each step."""
 
     shown: Tensor | None = None
     """What an inpainting UNet is shown besides: mask and masked latents, fp32 (C + 1, h, w)."""
 
+    photo: Tensor | None = None
+    """The picture behind the start, uint8 (3, H, W) of this pass's size."""
+
+    paste: Paste | None = None
+    """How the drawn picture is laid on its photo; None leaves it as it is."""
+
     hires: bool = False
     """Whether this is a second pass."""
+
+    @property
+    def from_noise(self) -> bool:
+        """Whether the run begins with noise alone."""
+        return self.start is None or self.ignores_start
 
 
 def evaluations(steps: int, strength: float, *, exact: bool) -> tuple[int, int]:
@@ -53,12 +85,19 @@ def evaluations(steps: int, strength: float, *, exact: bool) -> tuple[int, int]:
     As A1111 counts: ``int(min(strength, 0.999) * steps) + 1`` steps are taken, or with ``exact`` all that were asked for, of a longer
     schedule.
 
+    Raises:
+        SettingError: If that schedule would have more steps than :data:`LONGEST`.
+
     Example:
         >>> evaluations(20, 0.5, exact=False), evaluations(20, 0.5, exact=True), evaluations(20, 1.0, exact=False)
         ((20, 9), (40, 20), (20, 0))
     """
-    share = min(strength, 0.999)
-    if exact:
-        whole = max(steps, int(steps / share))
-        return whole, whole - steps
-    return steps, steps - (int(share * steps) + 1)
+    if not exact:
+        return steps, steps - (int(min(strength, 0.999) * steps) + 1)
+    whole = max(steps, int(steps / strength))
+    if whole > LONGEST:
+        raise SettingError(
+            f"a schedule has at most {LONGEST} steps, and {steps} exact steps at strength {strength:g} belong to one of {whole}; "
+            f"take at most {int(LONGEST * strength)} steps, or more strength"
+        )
+    return whole, whole - steps

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,16 +75,19 @@ class Networks:
             told: Of the same N.
             residuals: What networks that steer add to the skip connections, and to the middle.
         """
-        dtype = self.precision.autocast
-        cast = torch.autocast(self.device.type, dtype) if dtype in (torch.float16, torch.bfloat16) else nullcontext()
         more: dict[str, Any] = {}
         if told.pooled is not None:
             more["added_cond_kwargs"] = {"text_embeds": told.pooled.to(self.unet.dtype), "time_ids": told.places}
         if residuals is not None:
             more |= {"down_block_additional_residuals": residuals[0], "mid_block_additional_residual": residuals[1]}
-        with cast:
+        with self.casting():
             answer: Tensor = self.unet(z.to(self.unet.dtype), t, told.states.to(self.unet.dtype), return_dict=False, **more)[0]
         return answer.float()
+
+    def casting(self) -> AbstractContextManager[Any]:
+        """Within it, networks compute in the precision that was chosen."""
+        dtype = self.precision.autocast
+        return torch.autocast(self.device.type, dtype) if dtype in (torch.float16, torch.bfloat16) else nullcontext()
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents of pictures, the mean of what the encoder says: float (N, 3, H, W) in [-1, 1] to (N, C, h, w) in fp32.

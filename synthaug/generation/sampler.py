@@ -10,15 +10,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug.errors import SettingError
-from synthaug.generation.base_check import check_drawable
 from synthaug.generation.conditions import Conditions, chunks_of
+from synthaug.generation.control import Controls
 from synthaug.generation.denoise import denoise
 from synthaug.generation.finishing import pixels_of
+from synthaug.generation.hires import drawn_size, second_pass
+from synthaug.generation.inpainting import pasted
+from synthaug.generation.jobs import Job
 from synthaug.generation.networks import Networks, device_of
-from synthaug.generation.starts import jobs_of
+from synthaug.generation.starts import check_given, jobs_of
+from synthaug.generation.tiling import tiled
 from synthaug.generation.wearing import Wardrobe
 from synthaug.models.load import Base
 from synthaug.models.numerics import PrecisionName
@@ -53,6 +57,7 @@ class Sampler:
         self.device = device_of(device)
         self._precision: PrecisionName = precision
         self._loaded: tuple[Networks, Wardrobe] | None = None
+        self._controls = Controls()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": None}
@@ -73,51 +78,62 @@ class Sampler:
             self._loaded = (networks, Wardrobe(networks))
         return self._loaded
 
-    def __call__(self, requests: Sequence[Request], images: Tensor | None = None) -> Tensor:
+    def __call__(self, requests: Sequence[Request], images: Tensor | None = None, masks: Tensor | None = None) -> Tensor:
         """Draw.
 
         Args:
-            requests: All of one size.
-            images: Photos to start from, uint8 (N, 3, H, W), instead of the requests' own files.
+            requests: All of one size, that of a second pass if there is one.
+            images: Photos to start from, uint8 (N, 3, H, W), instead of the requests' own files; framed to the size.
+            masks: Where they are redrawn, uint8 (N, H, W), 1 = redrawn, instead of the requests' own files.
 
         Returns:
             uint8 (N, 3, H, W), in the order of the requests.
 
         Raises:
-            SettingError: If sizes differ, or there is nothing to draw.
+            SettingError: If sizes differ, or there is nothing to draw; if a mask is empty, has another size than its photo or none.
+            UnusableFileError: If a photo or a mask cannot be read.
         """
-        sizes = {request.size for request in requests}
+        sizes = {drawn_size(request) for request in requests}
         if len(sizes) != 1:
             raise SettingError(f"one call draws images of one size, got {sorted(sizes) or 'no request'}; draw each size by itself")
+        check_given(requests, images, masks)
         out: list[Tensor | None] = [None] * len(requests)
         for chunks, rows in self._batches(requests):
-            photos = None if images is None else images[rows]
-            for row, picture in zip(rows, self._draw([requests[r] for r in rows], photos, chunks=chunks), strict=True):
+            given = [None if stack is None else stack[rows] for stack in (images, masks)]
+            for row, picture in zip(rows, self._draw([requests[r] for r in rows], *given, chunks=chunks), strict=True):
                 out[row] = picture
         return torch.stack([picture for picture in out if picture is not None])
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[int, list[int]]]:
-        """Rows that can go through the UNet together, same costume and number of text chunks, with the costume put on."""
+        """Rows that can go through the UNet together: same costume, which is put on, same passes and number of text chunks."""
         networks, wardrobe = self._load()
         costumes: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for row, asked in enumerate(requests):
             costumes[asked.loras, asked.embeddings].append(row)
         for (loras, embeddings), alike in sorted(costumes.items(), key=lambda costume: costume[0] != wardrobe.worn):
             wardrobe.wear(loras, embeddings)
-            together: dict[int, list[int]] = defaultdict(list)
-            for row in alike:  # counted with the words that the costume brings
+            together: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+            for row in alike:  # chunks are counted with the words that the costume brings
                 asked = requests[row]
-                chunks = chunks_of(asked.prompt, asked.negative_prompt, asked.steps, networks.texts, emphasis=asked.emphasis)
-                together[chunks].append(row)
-            yield from together.items()
+                together[chunks_of(asked, networks.texts), asked.size, asked.tiling, asked.hires, self._controls.key(asked)].append(row)
+            yield from ((key[0], rows) for key, rows in together.items())
 
     @torch.inference_mode()
-    def _draw(self, requests: list[Request], photos: Tensor | None, *, chunks: int) -> Tensor:
-        """Draw requests that share LoRAs and text length, uint8 (N, 3, H, W)."""
+    def _draw(self, requests: list[Request], photos: Tensor | None, masks: Tensor | None, *, chunks: int) -> Tensor:
+        """Draw requests that share what :meth:`_batches` says, uint8 (N, 3, H, W)."""
+        networks, one = self.networks, requests[0]
+        steering = [control for control in self._controls.networks_of(one, networks) if isinstance(control, nn.Module)]
+        with tiled([networks.unet, networks.vae, *steering], on=one.tiling):
+            jobs = jobs_of(requests, networks, photos, masks)
+            latents = self._denoised(jobs, chunks)
+            if one.hires is not None:
+                jobs = second_pass(jobs, latents, networks)
+                latents = self._denoised(jobs, chunks)
+            return pasted(pixels_of(latents, networks), jobs)
+
+    def _denoised(self, jobs: list[Job], chunks: int) -> Tensor:
+        """Latents of one pass, (N, C, h, w)."""
         networks = self.networks
-        for request in requests:
-            check_drawable(networks.base, request)
-        jobs = jobs_of(requests, networks, photos)
         zeros = networks.base.nothing_is_zeros
         words = Conditions(jobs, networks.texts, chunks=chunks, device=self.device, nothing_is_zeros=zeros)
-        return pixels_of(denoise(jobs, networks, words), networks)
+        return denoise(jobs, networks, words, steer=self._controls.steer(jobs, networks))

@@ -18,7 +18,7 @@ from synthaug.diffusion.solvers import Run, ancestral, middle
 from synthaug.errors import SettingError, choose
 from synthaug.generation.borrowed_solvers import uni_pc
 
-__all__ = ["AUTOMATIC", "SAMPLERS", "SCHEDULES", "SamplerKind", "automatic_schedule", "split_sampler", "takes_eta"]
+__all__ = ["AUTOMATIC", "SAMPLERS", "SCHEDULES", "SamplerKind", "automatic_schedule", "looks_of", "split_sampler", "takes_eta"]
 
 AUTOMATIC = "Automatic"
 SCHEDULES = (AUTOMATIC, *COURSES)
@@ -138,6 +138,19 @@ def takes_eta(name: str) -> bool:
         (True, True, False)
     """
     return SAMPLERS[split_sampler(name)[0]].takes_eta
+
+
+def looks_of(name: str) -> int:
+    """How often a sampler asks the network in a step.
+
+    Raises:
+        SettingError: If the name is unknown.
+
+    Example:
+        >>> looks_of("Euler"), looks_of("Heun")
+        (1, 2)
+    """
+    return 2 if SAMPLERS[split_sampler(name)[0]].second else 1
 
 
 def automatic_schedule(name: str, base_schedule: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ class ControlUse:
     """Arguments of the class, such as the folder of its weights."""
 
     image: str | None = None
-    """The picture it looks at, in the size that is drawn."""
+    """The picture it looks at, framed to the size that is drawn; None is the photo that the request starts from."""
 
     weight: float = 1.0
     """1 is as trained, 0 is off."""

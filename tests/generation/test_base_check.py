@@ -16,7 +16,7 @@ from synthaug.models.ldm import write_ldm
 from synthaug.models.load import load_base
 from synthaug.records import LoraUse
 
-NO_MASK = r"fills masks in needs a mask, .*inpaint is one; give a mask, or the base it was made from"
+NO_MASK = r".*inpaint fills a mask in and draws nothing else, and no mask is given; give image and mask"
 
 
 def test_a_base_that_fills_masks_in_is_refused_without_one_before_anything_is_drawn(tiny_inpaint_base, tiny_sdxl_base):
