@@ -186,7 +186,7 @@ def test_a_lora_for_another_base_is_a_sentence_on_the_command_line(tiny_lora, ot
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [
-        ("--sampler=DDPM", "unknown sampler 'DDPM'; choose one of: DDIM"),
+        ("--sampler=Magic", "unknown sampler 'Magic'; choose one of: DDIM"),
         ("--steps=0", "steps must be 1 to 1000, got 0"),
         ("--device=tpu9", "unknown device 'tpu9'; give auto, cpu, cuda"),
         ("--device=cuda:77", "there is no device 'cuda:77'"),
