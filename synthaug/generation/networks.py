@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,8 @@ class Networks:
         assert self.base.unet is not None
         assert self.base.vae is not None
         self.unet, self.vae = self.base.unet, self.base.vae
+        if self.base.family == "sdxl" and self.vae.dtype == torch.float16 and self.vae.config.get("force_upcast"):
+            self.vae.to(torch.float32)  # its own VAE answers NaN in fp16, and says so; SD 1.x's says the same without need
         self.texts: TextStates = text_states_of(self.base)
 
     @property
@@ -64,7 +67,14 @@ class Networks:
         """Channels, height and width of the latent of a picture."""
         return int(self.vae.config["latent_channels"]), size[0] // self.factor, size[1] // self.factor
 
-    def predict(self, z: Tensor, t: Tensor, told: Told, residuals: tuple[list[Tensor], Tensor] | None = None) -> Tensor:
+    def predict(
+        self,
+        z: Tensor,
+        t: Tensor,
+        told: Told,
+        residuals: tuple[list[Tensor], Tensor] | None = None,
+        through: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
         """The UNet's answer in fp32, (N, C, h, w).
 
         Args:
@@ -72,6 +82,7 @@ class Networks:
             t: Time steps, (N,).
             told: Of the same N.
             residuals: What networks that steer add to the skip connections, and to the middle.
+            through: Asks the UNet instead of asking it outright, as DeepCache does.
         """
         dtype = self.precision.autocast
         cast = torch.autocast(self.device.type, dtype) if dtype in (torch.float16, torch.bfloat16) else nullcontext()
@@ -80,9 +91,10 @@ class Networks:
             more["added_cond_kwargs"] = {"text_embeds": told.pooled.to(self.unet.dtype), "time_ids": told.places}
         if residuals is not None:
             more |= {"down_block_additional_residuals": residuals[0], "mid_block_additional_residual": residuals[1]}
+        shown, states = z.to(self.unet.dtype), told.states.to(self.unet.dtype)
         with cast:
-            answer: Tensor = self.unet(z.to(self.unet.dtype), t, told.states.to(self.unet.dtype), return_dict=False, **more)[0]
-        return answer.float()
+            answer = through(shown, t, states, **more) if through else self.unet(shown, t, states, return_dict=False, **more)[0]
+        return answer.float()  # type: ignore[no-any-return]  # diffusers is untyped
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents of pictures, the mean of what the encoder says: float (N, 3, H, W) in [-1, 1] to (N, C, h, w) in fp32.

@@ -1,12 +1,15 @@
 """Draw requests: those that can share a call of the UNet go together, and none of them can tell.
 
-photos ─▶ starts ─▶ denoise ─▶ finishing ─▶ pixels, with LoRAs put on by the wardrobe and words told by conditions.
+photos ─▶ starts ─▶ denoise ─▶ finishing ─▶ pixels, with LoRAs put on by the wardrobe and words told by conditions. What goes wrong on the
+way is repaired for the image that it went wrong for, and counted (guard).
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,9 +18,11 @@ from torch import Tensor
 from synthaug.errors import SettingError
 from synthaug.generation.conditions import Conditions, chunks_of
 from synthaug.generation.denoise import denoise
-from synthaug.generation.finishing import pixels_of
+from synthaug.generation.finishing import Decoder, Drawn, Finisher
+from synthaug.generation.guard import Room, redrawn, unsound
 from synthaug.generation.networks import Networks, device_of
 from synthaug.generation.starts import jobs_of
+from synthaug.generation.tuning import refuse_qkv, tune
 from synthaug.generation.wearing import Wardrobe
 from synthaug.models.load import Base
 from synthaug.models.numerics import PrecisionName
@@ -36,9 +41,16 @@ class Sampler:
         base: ``"pocket"``, a diffusers folder, a hub id, or one ``.safetensors`` file.
         device: ``"auto"`` takes a GPU if there is one.
         precision: ``"auto"`` looks at the card.
+        tiny_decoder: Folder or hub id of the autoencoder for requests with decoder ``tiny``; None is that of the base's family.
+        channels_last: Memory layout of convolutions; None is what was measured to be faster. No pixel changes beyond rounding.
+        fuse_qkv: Make query, key and value one product; no pixel changes beyond rounding.
+        compiled: Compile the UNet, which takes a minute or more; no pixel changes beyond rounding.
+
+    Attributes:
+        repairs: What had to be repaired so far, or looked odd, and how often: see :mod:`synthaug.generation.guard`.
 
     Raises:
-        SettingError: If there is no such device; when drawing, if the base cannot be drawn with.
+        SettingError: If there is no such device; when drawing, if the base cannot be drawn with, or not one image fits into memory.
         UnusableFileError: When drawing, if a LoRA cannot be used with this base.
         NumericsError: When drawing, if a network answers NaN that fp32 does not cure.
 
@@ -47,11 +59,25 @@ class Sampler:
         'pocket'
     """
 
-    def __init__(self, base: str = "pocket", *, device: str = "auto", precision: PrecisionName = "auto") -> None:
+    def __init__(
+        self,
+        base: str = "pocket",
+        *,
+        device: str = "auto",
+        precision: PrecisionName = "auto",
+        tiny_decoder: Path | str | None = None,
+        channels_last: bool | None = None,
+        fuse_qkv: bool = False,
+        compiled: bool = False,
+    ) -> None:
         self.base_name = base
         self.device = device_of(device)
+        self.repairs: Counter[str] = Counter()
         self._precision: PrecisionName = precision
-        self._loaded: tuple[Networks, Wardrobe] | None = None
+        self._tiny_decoder = tiny_decoder
+        self._tuning: dict[str, Any] = {"channels_last": channels_last, "fuse_qkv": fuse_qkv, "compiled": compiled}
+        self._room = Room()
+        self._loaded: tuple[Networks, Wardrobe, Finisher] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": None}
@@ -66,13 +92,18 @@ class Sampler:
         """The base, loaded when first needed."""
         return self.networks.base
 
-    def _load(self) -> tuple[Networks, Wardrobe]:
+    def _load(self) -> tuple[Networks, Wardrobe, Finisher]:
         if self._loaded is None:
             networks = Networks(self.base_name, device=self.device, precision=self._precision)
-            self._loaded = (networks, Wardrobe(networks))
+            tune(networks, **self._tuning)
+            self._loaded = (networks, Wardrobe(networks), Finisher(networks, tiny=self._tiny_decoder))
         return self._loaded
 
     def __call__(self, requests: Sequence[Request], images: Tensor | None = None) -> Tensor:
+        """Draw the pictures alone, as :meth:`draw` does: uint8 (N, 3, H, W), in the order of the requests."""
+        return self.draw(requests, images).images
+
+    def draw(self, requests: Sequence[Request], images: Tensor | None = None) -> Drawn:
         """Draw.
 
         Args:
@@ -80,35 +111,73 @@ class Sampler:
             images: Photos to start from, uint8 (N, 3, H, W), instead of the requests' own files.
 
         Returns:
-            uint8 (N, 3, H, W), in the order of the requests.
+            Pictures, latents and repairs, in the order of the requests.
 
         Raises:
-            SettingError: If sizes differ, or there is nothing to draw.
+            SettingError: If sizes differ, there is nothing to draw, or not even one image fits into memory.
+            NumericsError: If an image is NaN in fp32 too.
         """
         sizes = {request.size for request in requests}
         if len(sizes) != 1:
             raise SettingError(f"one call draws images of one size, got {sorted(sizes) or 'no request'}; draw each size by itself")
-        _, wardrobe = self._load()
-        out: list[Tensor | None] = [None] * len(requests)
+        networks, wardrobe, _ = self._load()
+        out: dict[int, tuple[Tensor, Tensor, tuple[str, ...]]] = {}
+        halved = self._room.halved
         for chunks, rows in self._batches(requests):
             wardrobe.wear(requests[rows[0]].loras)
-            photos = None if images is None else images[rows]
-            for row, picture in zip(rows, self._draw([requests[r] for r in rows], photos, chunks=chunks), strict=True):
-                out[row] = picture
-        return torch.stack([picture for picture in out if picture is not None])
+            if self._tuning["fuse_qkv"]:
+                refuse_qkv(networks)
+            some = partial(self._some, requests, images, chunks=chunks)
+            out |= dict(zip(rows, self._room.draw(rows, requests[rows[0]].size, some), strict=True))
+        pictures, latents, repairs = zip(*(out[row] for row in range(len(requests))), strict=True)
+        self.repairs.update(what for told in repairs for what in told)
+        self.repairs += Counter({"smaller batch": self._room.halved - halved})
+        same = len({z.shape for z in latents}) == 1
+        return Drawn(images=torch.stack(pictures), latents=torch.stack(latents) if same else None, repairs=repairs)
+
+    def decode(self, latents: Tensor, *, decoder: Decoder = "full") -> Tensor:
+        """Pictures of latents that were kept from :meth:`draw`, such as those that a tiny decoder was used for.
+
+        Args:
+            latents: fp32 (N, C, h, w).
+            decoder: ``full`` is the base's own, ``tiny`` the tiny one of its family.
+
+        Returns:
+            uint8 (N, 3, H, W).
+        """
+        return self._load()[2](latents, decoder=decoder)[0]
 
     def _batches(self, requests: Sequence[Request]) -> list[tuple[int, list[int]]]:
-        """Rows that can go through the UNet together: same LoRAs, same number of text chunks."""
+        """Rows that can go through the networks together: same LoRAs, same number of text chunks, same short cuts."""
         together: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for row, asked in enumerate(requests):
             chunks = chunks_of(asked.prompt, asked.negative_prompt, asked.steps, self.networks.texts, emphasis=asked.emphasis)
-            together[chunks, asked.loras].append(row)
+            together[chunks, asked.loras, asked.reuse, asked.decoder].append(row)
         return [(key[0], rows) for key, rows in together.items()]
 
+    def _some(
+        self, requests: Sequence[Request], images: Tensor | None, rows: list[int], *, chunks: int
+    ) -> list[tuple[Tensor, Tensor, tuple[str, ...]]]:
+        """Picture, latents and repairs of those rows."""
+        return self._draw([requests[row] for row in rows], None if images is None else images[rows], chunks=chunks)
+
     @torch.inference_mode()
-    def _draw(self, requests: list[Request], photos: Tensor | None, *, chunks: int) -> Tensor:
-        """Draw requests that share LoRAs and text length, uint8 (N, 3, H, W)."""
-        networks = self.networks
-        jobs = jobs_of(requests, networks, photos)
-        words = Conditions(jobs, networks.texts, chunks=chunks, device=self.device)
-        return pixels_of(denoise(jobs, networks, words), networks)
+    def _draw(self, requests: list[Request], photos: Tensor | None, *, chunks: int) -> list[tuple[Tensor, Tensor, tuple[str, ...]]]:
+        """Draw requests that share LoRAs and text length: picture, latents and repairs of each."""
+        networks, _, finish = self._load()
+        latents = self._latents(requests, photos, chunks=chunks)
+        drawn_again = unsound(latents)
+        for row in drawn_again:
+            photo = None if photos is None else photos[row : row + 1]
+            latents[row] = redrawn(
+                networks, partial(self._latents, [requests[row]], photo, chunks=chunks), seed=requests[row].seed
+            )[0]  # fmt: skip
+        pictures, repairs = finish(latents, decoder=requests[0].decoder)
+        told = [(*(["UNet in fp32"] if row in drawn_again else []), *repairs[row]) for row in range(len(requests))]
+        return list(zip(pictures, latents.cpu(), told, strict=True))
+
+    def _latents(self, requests: list[Request], photos: Tensor | None, *, chunks: int) -> Tensor:
+        """Denoised latents of requests that share LoRAs and text length, fp32 (N, C, h, w)."""
+        jobs = jobs_of(requests, self.networks, photos)
+        words = Conditions(jobs, self.networks.texts, chunks=chunks, device=self.device)
+        return denoise(jobs, self.networks, words)
