@@ -145,7 +145,8 @@ class _Loop:
         shares = [place[i][0].share(call) for i in [*owners, *compared]]
         slots = [(rows[i], k, part.text) for i, told in enumerate(parts) for k, part in enumerate(told)]
         slots += [(row, -1, text) for row, text in asked[len(owners) :]]
-        through = self._cache and partial(self._cache.ask, slots=slots, steps=[place[i][1] for i in [*owners, *compared]])
+        own = [place[i][1] for i in [*owners, *compared]]
+        through = None if self._cache is None else partial(self._cache.ask, slots=slots, steps=own)
         said = self._ask(asked, z[order], t[order], shares, through)
         given, uncond = said[: len(owners)], said[len(owners) :]
         cond = self._mixed(given, uncond, parts, compared) if not all(simple) else given.clone()

@@ -115,7 +115,7 @@ def tiny_decoder(networks: Networks, place: Path | str | None) -> AutoencoderTin
             f"a tiny decoder must be made for the base's latents of {channels} channels, {place} takes {found.config['latent_channels']}; "
             "give that of the base's family, or draw with decoder full"
         )
-    return found.to(networks.device).eval().requires_grad_(requires_grad=False)  # type: ignore[no-any-return]  # diffusers is untyped
+    return found.to(networks.device).eval().requires_grad_(requires_grad=False)
 
 
 def pixels_of(latents: Tensor, networks: Networks) -> Tensor:

@@ -87,15 +87,13 @@ def redrawn(networks: Networks, draw: Callable[[], Tensor], *, seed: int) -> Ten
 @contextmanager
 def _in_fp32(networks: Networks) -> Iterator[None]:
     was, dtype = networks.precision, networks.unet.dtype
-    with torch.inference_mode(mode=False):  # weights that were made in inference mode could never be changed again
-        networks.unet.to(torch.float32)  # and back: half precision goes through fp32 without loss
+    networks.unet.to(torch.float32)  # and back: half precision goes through fp32 without loss
     networks.precision = replace(was, storage=torch.float32, autocast=None)
     try:
         yield
     finally:
         networks.precision = was
-        with torch.inference_mode(mode=False):
-            networks.unet.to(dtype)
+        networks.unet.to(dtype)
 
 
 class Room:

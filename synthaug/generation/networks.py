@@ -94,7 +94,7 @@ class Networks:
         shown, states = z.to(self.unet.dtype), told.states.to(self.unet.dtype)
         with cast:
             answer = through(shown, t, states, **more) if through else self.unet(shown, t, states, return_dict=False, **more)[0]
-        return answer.float()  # type: ignore[no-any-return]  # diffusers is untyped
+        return answer.float()
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Latents of pictures, the mean of what the encoder says: float (N, 3, H, W) in [-1, 1] to (N, C, h, w) in fp32.

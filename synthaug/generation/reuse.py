@@ -27,7 +27,8 @@ class DeepCache:
     """
 
     def __init__(self, unet: nn.Module, every: int) -> None:
-        self._unet, self._every = unet, every
+        self._unet: Any = unet
+        self._every = every
         self._known: dict[tuple[int, int], tuple[str, Tensor]] = {}
 
     def ask(self, z: Tensor, t: Tensor, states: Tensor, slots: Sequence[Slot], steps: Sequence[int], **more: Any) -> Tensor:
@@ -77,7 +78,7 @@ class DeepCache:
 
     def _run_outer(self, z: Tensor, t: Tensor, states: Tensor, inner: Tensor, **more: Any) -> Tensor:
         """Time, first block and last block, as in the UNet's own forward."""
-        unet: Any = self._unet
+        unet = self._unet
         added = more.get("added_cond_kwargs")
         emb = unet.time_embedding(unet.get_time_embed(sample=z, timestep=t))
         aug = unet.get_aug_embed(emb=emb, encoder_hidden_states=states, added_cond_kwargs=added)

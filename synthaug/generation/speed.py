@@ -14,12 +14,11 @@ Drawings that are quick already stay as they are: 8 steps or less leave nothing 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from synthaug.errors import choose
 from synthaug.generation.finishing import TINY
-from synthaug.pocket import FEW_STEPS
+from synthaug.models.load import few_step_lora
 from synthaug.records import Drawing, LoraUse
 
 __all__ = ["Speed", "speed_of"]
@@ -56,7 +55,7 @@ def speed_of(word: Speed, drawing: D, *, base: str, family: str | None = None) -
     choose("speed", word, {"exact": 0, "fast": 1, "draft": 2})
     if word == "exact" or drawing.steps <= 8:
         return drawing
-    few = _few_steps(base)
+    few = few_step_lora(base)
     if word == "draft" and few is not None and not drawing.negative_prompt and drawing.guidance != 1:
         return replace(
             drawing, loras=(*drawing.loras, LoraUse(path=str(few))), sampler="DDIM", schedule="Automatic", steps=PHASES, guidance=1.0,
@@ -69,8 +68,3 @@ def speed_of(word: Speed, drawing: D, *, base: str, family: str | None = None) -
         if family in TINY and base != "pocket":
             fields["decoder"] = "tiny"
     return replace(drawing, **fields)
-
-
-def _few_steps(base: str) -> Path | None:
-    """The few-step LoRA that a base ships with."""
-    return FEW_STEPS if base == "pocket" and FEW_STEPS.is_file() else None

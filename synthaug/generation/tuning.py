@@ -51,7 +51,8 @@ def tune(networks: Networks, *, channels_last: bool | None = None, fuse_qkv: boo
 
 def onednn_suits() -> bool:
     """Whether oneDNN multiplies matrices at least as fast as what PyTorch takes by itself."""
-    return torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()
+    there = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return there and torch.backends.cpu.get_cpu_capability() == "AVX512" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def refuse_qkv(networks: Networks) -> None:
@@ -65,12 +66,16 @@ def refuse_qkv(networks: Networks) -> None:
 def _use_onednn(network: nn.Module | None) -> None:
     for module in () if network is None else network.modules():
         if type(module) is nn.Linear:
-            module.forward = partial(_linear, module)
+            module.forward = partial(_linear, module)  # type: ignore[method-assign]  # the weights stay where LoRAs find them
 
 
 def _linear(module: nn.Linear, x: Tensor) -> Tensor:
-    """The product x W^T + b; for anything but fp32 without gradients PyTorch's own way is as good, or needed."""
-    if x.dtype != torch.float32 or module.weight.dtype != torch.float32 or (torch.is_grad_enabled() and x.requires_grad) or not x.numel():
+    """The product x W^T + b; for anything but fp32 without gradients PyTorch's own way is as good, or needed.
+
+    So it is while torch.compile looks on, which puts oneDNN in by itself where the weights cannot change.
+    """
+    plain = x.dtype == module.weight.dtype == torch.float32 and x.numel() and not (torch.is_grad_enabled() and x.requires_grad)
+    if not plain or torch.compiler.is_compiling():
         return functional.linear(x, module.weight, module.bias)
     answer: Tensor = torch.ops.mkldnn._linear_pointwise(x, module.weight, module.bias, "none", [], "")  # what torch.compile calls
     return answer

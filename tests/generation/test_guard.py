@@ -42,19 +42,6 @@ def test_an_image_that_is_nan_in_half_precision_is_drawn_again_by_itself_in_fp32
     assert all(torch.equal(weight, weights[name]) for name, weight in sampler.base.unet.state_dict().items())
 
 
-def test_a_lora_can_be_changed_after_a_repair(tiny_base, tiny_lora, monkeypatch):
-    from synthaug.records import LoraUse
-
-    sampler = Sampler(str(tiny_base), precision="bf16")
-    with monkeypatch.context() as patch:
-        nan_in_half_precision(sampler, patch, rows=[0])
-        sampler([request()])
-
-    bare, worn = sampler([request()]), sampler([request(loras=(LoraUse(path=str(tiny_lora)),))])
-
-    assert not torch.equal(bare, worn)
-
-
 @pytest.mark.parametrize("part", ["unet", "text_encoder"])
 def test_nan_in_fp32_too_is_refused_with_the_module_where_it_comes_up(tiny_base, part):
     sampler = Sampler(str(tiny_base))

@@ -69,10 +69,22 @@ def test_a_row_whose_text_has_changed_or_that_is_new_is_run_in_full():
     unet.mid_block.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
     cache.ask(z[:2], t[:2], states[:2], SLOTS[:2], [0, 0])
 
-    answer = cache.ask(z, t, states, [(0, 0, "b"), (0, -1, ""), (1, 0, "a")], [1, 1, 1])
+    answer = cache.ask(z, t, states, [(0, 0, "a"), (0, -1, "b"), (1, 0, "a")], [1, 1, 1])
 
     assert seen == [2, 2]
-    assert torch.allclose(answer[[0, 2]], unet(z, t, states, return_dict=False)[0][[0, 2]], atol=1e-5)
+    assert torch.allclose(answer, unet(z, t, states, return_dict=False)[0], atol=1e-5)
+
+
+@torch.no_grad()
+def test_the_inner_unet_is_run_every_third_step_of_each_row():
+    unet, (z, t, states), _ = asked("sd1")
+    cache, seen = DeepCache(unet, 3), []
+    unet.mid_block.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+
+    for step in range(5):
+        cache.ask(z, t, states, SLOTS, [step, step, step + 1])
+
+    assert seen == [3, 1, 2]  # all in the beginning, the third row at its step 3, then the two others at theirs
 
 
 def test_reuse_changes_the_picture_a_little_and_depends_on_the_request_alone(tiny_base):

@@ -27,7 +27,7 @@ def test_fast_narrows_an_interval_that_begins_late_to_nothing():
 def test_draft_wears_the_few_step_lora_over_those_that_are_worn(monkeypatch, tmp_path):
     few = tmp_path / "few_steps.safetensors"
     few.touch()
-    monkeypatch.setattr("synthaug.generation.speed.FEW_STEPS", few)
+    monkeypatch.setattr("synthaug.models.load.FEW_STEPS", few)
     mine = LoraUse(path="iriko.safetensors", weight=0.8)
 
     quick = speed_of("draft", Drawing(loras=(mine,)), base="pocket")
