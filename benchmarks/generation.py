@@ -77,6 +77,7 @@ def _options() -> argparse.Namespace:
     if args.quick:
         args.shape, args.steps, args.panel = "tiny", 4, 6
     large = args.shape == "sd15"
+    args.panel = 0 if large else args.panel
     args.size = tuple(args.size or {"pocket": (128, 128), "sd15": (256, 256), "tiny": (64, 64)}[args.shape])
     args.batch_size = args.batch_size or (4 if large else 16)
     args.repeats = args.repeats or (1 if large or args.quick else 3)
@@ -142,6 +143,7 @@ def _arms(plan: Plan, args: argparse.Namespace) -> dict[str, tuple[dict[str, Any
         "fused query, key and value": ({"fuse_qkv": True}, plan),
         "guidance in the first half": ({}, replace(plan, guidance_interval=(0.0, 0.5))),
         "no guidance": ({}, replace(plan, guidance=1.0)),
+        "seven tenths of the steps": ({}, replace(plan, steps=max(1, round(0.7 * plan.steps)))),
         "inner UNet every 2nd step": ({}, replace(plan, reuse=2)),
         "inner UNet every 3rd step": ({}, replace(plan, reuse=3)),
     }

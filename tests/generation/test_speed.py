@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from synthaug import Plan
@@ -15,13 +17,18 @@ def test_exact_replaces_nothing():
 
 
 def test_fast_keeps_words_seeds_and_what_is_faster_already():
-    plan = Plan(prompts=("a fish",), count=3, seed=5, reuse=5, guidance_interval=(0.1, 0.2), negative_prompt="a screw")
+    plan = Plan(prompts=("a fish",), count=3, seed=5, reuse=5, steps=30, guidance_interval=(0.1, 0.2), negative_prompt="a screw")
 
-    assert speed_of("fast", plan, base="pocket") == plan
+    assert speed_of("fast", plan, base="pocket") == replace(plan, steps=21)
+    assert speed_of("fast", plan, base="pocket").request(2).seed == plan.request(2).seed
 
 
-def test_fast_narrows_an_interval_that_begins_late_to_nothing():
-    assert speed_of("fast", Drawing(guidance_interval=(0.7, 1.0)), base="pocket").guidance_interval == (0.7, 0.7)
+def test_fast_never_takes_more_steps_than_were_asked_for_nor_too_few():
+    assert [speed_of("fast", Drawing(steps=steps), base="pocket").steps for steps in (7, 8, 9, 10, 12, 100)] == [7, 8, 8, 8, 8, 70]
+
+
+def test_draft_narrows_an_interval_that_begins_late_to_nothing():
+    assert speed_of("draft", Drawing(guidance_interval=(0.7, 1.0)), base="other").guidance_interval == (0.7, 0.7)
 
 
 def test_draft_wears_the_few_step_lora_over_those_that_are_worn(monkeypatch, tmp_path):
