@@ -48,8 +48,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Room -> rooms it may import: the table of DESIGN.md, section 4."""
 
-COMMANDS = {"synthaug.pocket.evaluate", "synthaug.pocket.likeness", "synthaug.pocket.spot_check"}
-"""Modules that are run and never imported by another room, so that they may use every room: docs/decisions/0008."""
+COMMANDS = {"synthaug.pocket.distill", "synthaug.pocket.evaluate", "synthaug.pocket.likeness", "synthaug.pocket.spot_check"}
+"""Modules that are run and never imported by another room, so that they may use every room: docs/decisions/0008 and 0015."""
 
 LIVES_IN = {
     "lightning": {"training", "evaluation", "pocket", "demo"},

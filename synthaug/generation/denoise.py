@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from synthaug.generation.conditions import Conditions
 from synthaug.generation.jobs import Job
 from synthaug.generation.networks import Networks, Told
 from synthaug.generation.noise import drawing_from
+from synthaug.generation.reuse import DeepCache
 from synthaug.generation.schedulers import Scheduler, make_scheduler, takes_generator
 
 __all__ = ["RESCALE", "Steer", "denoise"]
@@ -54,7 +56,7 @@ def denoise(jobs: Sequence[Job], networks: Networks, words: Conditions, *, steer
     """Latents of jobs of one size, fp32 (N, C, h, w).
 
     Args:
-        jobs: One row each.
+        jobs: One row each, all with the same ``reuse``.
         networks: Answer.
         words: What they are told.
         steer: Networks that steer, if there are any.
@@ -74,6 +76,8 @@ class _Loop:
         self._cohorts = self._gathered()
         shown = [job.shown for job in jobs if job.shown is not None]
         self._shown = torch.stack(shown).to(device) if shown else None
+        reuse = asked[0].reuse  # the same for all jobs of a loop
+        self._cache = DeepCache(networks.unet, reuse) if reuse > 1 else None
 
     def run(self) -> Tensor:
         for call in range(max(len(cohort.timesteps) for cohort in self._cohorts)):
@@ -140,7 +144,10 @@ class _Loop:
         asked: list[tuple[int, str | None]] = [(rows[i], part.text) for i, told in enumerate(parts) for part in told]
         asked += [(rows[i], self._words.negative(rows[i], call)) for i in compared]
         order = torch.tensor([*owners, *compared], device=z.device)
-        said = self._ask(asked, z[order], t[order], [share[i] for i in [*owners, *compared]])
+        slots = [(rows[i], k, part.text) for i, told in enumerate(parts) for k, part in enumerate(told)]
+        slots += [(row, -1, text or "") for row, text in asked[len(owners) :]]
+        through = None if self._cache is None else partial(self._cache.ask, slots=slots, steps=[call] * len(slots))
+        said = self._ask(asked, z[order], t[order], [share[i] for i in [*owners, *compared]], through)
         given, uncond = said[: len(owners)], said[len(owners) :]
         cond = self._mixed(given, uncond, parts, compared) if not all(simple) else given.clone()
         if pushed:
@@ -149,10 +156,12 @@ class _Loop:
             cond[pushed] = rescaled(guided(cond[pushed], base, self._scale[mine]), cond[pushed], self._rescale[mine])
         return cond
 
-    def _ask(self, asked: list[tuple[int, str | None]], z: Tensor, t: Tensor, shares: list[float]) -> Tensor:
+    def _ask(
+        self, asked: list[tuple[int, str | None]], z: Tensor, t: Tensor, shares: list[float], through: Callable[..., Tensor] | None
+    ) -> Tensor:
         told = self._words.told(asked)
         residuals = None if self._steer is None else self._steer([row for row, _ in asked], z, t, told, shares)
-        return self._networks.predict(z, t, told, residuals)
+        return self._networks.predict(z, t, told, residuals, through)
 
     def _is_guided(self, row: int, share: float) -> bool:
         asked = self._jobs[row].request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -66,7 +67,14 @@ class Networks:
         """Channels, height and width of the latent of a picture."""
         return int(self.vae.config["latent_channels"]), size[0] // self.factor, size[1] // self.factor
 
-    def predict(self, z: Tensor, t: Tensor, told: Told, residuals: tuple[list[Tensor], Tensor] | None = None) -> Tensor:
+    def predict(
+        self,
+        z: Tensor,
+        t: Tensor,
+        told: Told,
+        residuals: tuple[list[Tensor], Tensor] | None = None,
+        through: Callable[..., Tensor] | None = None,
+    ) -> Tensor:
         """The UNet's answer in fp32, (N, C, h, w).
 
         Args:
@@ -74,14 +82,16 @@ class Networks:
             t: Time steps, (N,).
             told: Of the same N.
             residuals: What networks that steer add to the skip connections, and to the middle.
+            through: Asks the UNet instead of asking it outright, as DeepCache does.
         """
         more: dict[str, Any] = {}
         if told.pooled is not None:
             more["added_cond_kwargs"] = {"text_embeds": told.pooled.to(self.unet.dtype), "time_ids": told.places}
         if residuals is not None:
             more |= {"down_block_additional_residuals": residuals[0], "mid_block_additional_residual": residuals[1]}
+        shown, states = z.to(self.unet.dtype), told.states.to(self.unet.dtype)
         with self.casting():
-            answer: Tensor = self.unet(z.to(self.unet.dtype), t, told.states.to(self.unet.dtype), return_dict=False, **more)[0]
+            answer = through(shown, t, states, **more) if through else self.unet(shown, t, states, return_dict=False, **more)[0]
         return answer.float()
 
     def casting(self) -> AbstractContextManager[Any]:

@@ -21,10 +21,10 @@ from synthaug.models.base import Base, Part, Prediction, check_whole, family_of,
 from synthaug.models.single_file import read_single_file
 from synthaug.models.stated import agreed_prediction
 from synthaug.models.tokenizers import read_tokenizer
-from synthaug.pocket import WEIGHTS
+from synthaug.pocket import FEW_STEPS, WEIGHTS
 from synthaug.pocket.checksums import check_weights
 
-__all__ = ["Base", "Part", "Prediction", "fingerprint", "load_base", "resolve"]
+__all__ = ["Base", "Part", "Prediction", "few_step_lora", "fingerprint", "load_base", "resolve"]
 
 _FILES: dict[Part, tuple[str, ...]] = {"unet": ("unet",), "vae": ("vae",), "text": ("text_encoder", "tokenizer")}
 _FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -102,6 +102,16 @@ def load_base(
             f"no base {name!r} was found here or on the hub ({first}); give 'pocket', a diffusers folder, one .safetensors file, or a "
             "hub id while online"
         ) from error
+
+
+def few_step_lora(name: str) -> Path | None:
+    """The LoRA that a base ships with, by which four steps of DDIM without guidance do; pocket has one, others have none.
+
+    Example:
+        >>> few_step_lora("stable-diffusion-v1-5/stable-diffusion-v1-5") is None
+        True
+    """
+    return FEW_STEPS if name == "pocket" and FEW_STEPS.is_file() else None
 
 
 def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Prediction | None, dtype: torch.dtype | None) -> Base:

@@ -6,16 +6,20 @@ fp16 but computes it slowly or wrongly; Ampere and later have bfloat16.
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug.errors import NumericsError, choose
 
-__all__ = ["Precision", "choose_precision", "decode_latents"]
+__all__ = ["FirstNaN", "Precision", "choose_precision", "decode_latents", "watched"]
 
 PrecisionName = Literal["auto", "fp32", "fp16", "bf16"]
 
@@ -80,12 +84,13 @@ def _is_gtx16(card: str, capability: tuple[int, int]) -> bool:
 
 
 @torch.no_grad()
-def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Turn latents into pictures, one by one again in fp32 where half precision gave NaN.
+def decode_latents(vae: AutoencoderKL, latents: Tensor, *, repairs: list[list[str]] | None = None) -> Tensor:
+    """Turn latents into pictures, one by one again in bf16 or fp32 where half precision gave NaN.
 
     Args:
-        vae: The decoder.
+        vae: The decoder; it is left as it is.
         latents: Scaled latents, (B, C, h, w).
+        repairs: A list for each row, to which its repairs are added: ``VAE in bf16``, ``VAE in fp32``.
 
     Returns:
         float (B, 3, 8 h, 8 w), about [-1, 1].
@@ -103,15 +108,61 @@ def decode_latents(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     pictures: Tensor = vae.decode((latents / scale).to(vae.dtype)).sample.float()
     for row in range(len(pictures)):
         if not torch.isfinite(pictures[row]).all():
-            pictures[row] = _decode_again(vae, latents[row : row + 1] / scale, row)
+            pictures[row], how = _decode_again(vae, latents[row : row + 1] / scale, row)
+            if repairs is not None:
+                repairs[row].append(f"VAE in {how}")
     return pictures
 
 
-def _decode_again(vae: AutoencoderKL, latent: Tensor, row: int) -> Tensor:
-    """Decode one latent in fp32 and put the decoder back as it was."""
-    was = vae.dtype
-    picture: Tensor = vae.to(torch.float32).decode(latent.float()).sample[0].float()
-    vae.to(was)
-    if not torch.isfinite(picture).all():
-        raise NumericsError(f"the decoder answered NaN for picture {row} even in fp32; the VAE file is damaged, load the base again")
-    return picture
+def _decode_again(vae: AutoencoderKL, latent: Tensor, row: int) -> tuple[Tensor, str]:
+    """Decode one latent with a copy of the decoder that sees larger numbers, and say in which precision that was."""
+    ways = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if vae.dtype != torch.float16 or latent.device.type != "cuda" or torch.cuda.get_device_capability(latent.device)[0] < 8:
+        del ways["bf16"]  # it is of the same precision, or the card has none
+    for how, dtype in ways.items():
+        picture: Tensor = copy.deepcopy(vae).to(dtype).decode(latent.to(dtype)).sample[0].float()
+        if torch.isfinite(picture).all():
+            return picture, how
+    raise NumericsError(f"the decoder answered NaN for picture {row} even in fp32; the VAE file is damaged, load the base again")
+
+
+@dataclass
+class FirstNaN:
+    """Where NaN or infinity came up first."""
+
+    module: str | None = None
+    """Path of the module; None if every module answered numbers."""
+
+    given: bool = False
+    """Whether what the module was given held NaN already."""
+
+
+@contextmanager
+def watched(network: nn.Module) -> Iterator[FirstNaN]:
+    """Watch every innermost module of a network while it answers.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        >>> _ = network[1].weight.data.fill_(float("nan"))
+        >>> with watched(network) as found:
+        ...     _ = network(torch.ones(1, 2))
+        >>> found
+        FirstNaN(module='1', given=False)
+    """
+    found = FirstNaN()
+    hooks = [
+        module.register_forward_hook(partial(_look, found, name))
+        for name, module in network.named_modules()
+        if not any(True for _ in module.children())
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _look(found: FirstNaN, name: str, _: nn.Module, given: tuple[Any, ...], answer: Any) -> None:
+    if found.module is None and isinstance(answer, Tensor) and not torch.isfinite(answer).all():
+        found.module = name
+        found.given = any(isinstance(each, Tensor) and each.is_floating_point() and not torch.isfinite(each).all() for each in given)

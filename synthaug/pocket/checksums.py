@@ -44,9 +44,20 @@ def check_weights(weights: Path, parts: Iterable[str], card: Path = CARD) -> Non
             )
 
 
-def write_hashes(weights: Path, card: Path = CARD) -> None:
-    """Bring the hashes in the card up to date with the weights' folder."""
+def write_hashes(weights: Path, card: Path = CARD, *, more: Iterable[str] = ()) -> None:
+    """Bring the hashes in the card up to date with the weights' folder.
+
+    Args:
+        weights: Folder of the weights.
+        card: Where the hashes stand.
+        more: Files that the card must name, too; they are added after the last one.
+    """
     text = card.read_text(encoding="utf-8")
+    for name in more:
+        if name not in hashes_in(card):
+            *_, last = _ROW.finditer(text)
+            text = f"{text[: last.end()]}\n| `{name}` | `{'0' * 64}` |{text[last.end() :]}"
+            card.write_text(text, encoding="utf-8")
     for name in hashes_in(card):
         text = re.sub(rf"(\| `{re.escape(name)}` \| `)[0-9a-f]{{64}}", rf"\g<1>{_sha256(weights / name)}", text)
     card.write_text(text, encoding="utf-8")

@@ -41,8 +41,11 @@ def test_a_picture_that_is_nan_in_half_precision_is_decoded_again_in_fp32(vae, m
     half = decode_latents(vae, some_latents())
     nan_in_half_precision(vae, monkeypatch, rows=[1])
 
-    repaired = decode_latents(vae, some_latents())
+    repairs = [[], [], []]
 
+    repaired = decode_latents(vae, some_latents(), repairs=repairs)
+
+    assert repairs == [[], ["VAE in fp32"], []]
     assert torch.isfinite(repaired).all()
     assert repaired.dtype == torch.float32
     assert torch.allclose(repaired[1], sound[1], atol=0.02)
