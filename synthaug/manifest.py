@@ -68,6 +68,8 @@ class Manifest:
             OutputError: If the line cannot be written; the next one that can be takes its place.
         """
         line = {"file": sample.file, "sha256": sample.sha256, "seconds": round(sample.seconds, 4), "request": sample.request.to_json()}
+        if sample.repairs:
+            line["repairs"] = list(sample.repairs)
         path = self.folder / "manifest.jsonl"
         try:
             with path.open("ab") as out:
@@ -112,10 +114,10 @@ class Manifest:
             try:
                 data = json.loads(line)
                 request = Request.from_json(data["request"])
-                name, sha256, seconds = data["file"], data["sha256"], data["seconds"]
+                name, sha256, seconds, repairs = data["file"], data["sha256"], data["seconds"], tuple(data.get("repairs", ()))
             except (KeyError, TypeError, ValueError) as error:
                 raise UnusableFileError(f"{path}, line {number} is not a sample ({error}); delete the line to go on") from error
-            samples.append(Sample(file=name, request=request, sha256=sha256, seconds=seconds, verdict=verdicts.get(name)))
+            samples.append(Sample(file=name, request=request, sha256=sha256, seconds=seconds, repairs=repairs, verdict=verdicts.get(name)))
         return samples
 
     def _verdicts(self) -> dict[str, Verdict]:

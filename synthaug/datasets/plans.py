@@ -10,7 +10,9 @@ from typing import Any
 
 from synthaug.errors import SettingError
 from synthaug.generation import Plan, check_base
+from synthaug.generation.lora_tags import lora_files
 from synthaug.records import Drawing, LoraUse
+from synthaug.templates import read_wildcards
 
 __all__ = ["Loras", "lora_plan"]
 
@@ -18,7 +20,16 @@ Loras = Path | str | LoraUse | Sequence[Path | str | LoraUse]
 """One LoRA or several, as files or with their weights."""
 
 
-def lora_plan(lora: Loras, *, prompt: str | Sequence[str] | None, base: str | None, weight: float = 1.0, **settings: Any) -> Plan:
+def lora_plan(
+    lora: Loras,
+    *,
+    prompt: str | Sequence[str] | None,
+    base: str | None,
+    weight: float = 1.0,
+    wildcards: Path | str | None = None,
+    lora_folder: Path | str | None = None,
+    **settings: Any,
+) -> Plan:
     """Plan for a LoRA, or for several of which the first says what is left out.
 
     Args:
@@ -26,6 +37,8 @@ def lora_plan(lora: Loras, *, prompt: str | Sequence[str] | None, base: str | No
         prompt: What to draw, several in turn; None takes the first file's own caption.
         base: None takes the first file's own; another one is opened to see whether it fits.
         weight: How strongly files are worn that come without a weight.
+        wildcards: Folder of wildcards that prompts may call.
+        lora_folder: Folder of LoRAs that prompts may call.
         **settings: Fields of the plan; None counts as left out.
 
     Raises:
@@ -38,7 +51,11 @@ def lora_plan(lora: Loras, *, prompt: str | Sequence[str] | None, base: str | No
     prompts = None if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
     if prompts is not None and not (prompts and all(text.strip() for text in prompts)):
         raise SettingError(f"prompt must not be empty, got {prompt!r}; leave it out to use the caption of {uses[0].path}")
-    plan = Plan.for_lora(uses[0].path, prompts=prompts, base=base, **settings)
+    called: dict[str, Any] = {
+        "wildcards": None if wildcards is None else read_wildcards(wildcards),
+        "lora_files": None if lora_folder is None else lora_files([lora_folder]),
+    }
+    plan = Plan.for_lora(uses[0].path, prompts=prompts, base=base, **called, **settings)
     for use in uses[1:]:
         Plan.for_lora(use.path, prompts=plan.prompts, base=plan.base)  # names a file that cannot be read
     plan = replace(plan, loras=uses)

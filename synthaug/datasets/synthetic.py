@@ -18,7 +18,7 @@ from synthaug.datasets.pool import Pool
 from synthaug.datasets.stream import RequestStream
 from synthaug.datasets.targets import Target, check_target, target_of
 from synthaug.errors import SettingError
-from synthaug.generation import Sampler, base_fingerprint
+from synthaug.generation import Sampler, Speed, base_fingerprint
 from synthaug.records import Request
 
 __all__ = ["SyntheticDataset"]
@@ -60,6 +60,9 @@ class SyntheticDataset(IterableDataset[tuple[Any, Any]]):
         negative_prompt: What to keep away from.
         steps: Denoising steps.
         guidance: Scale of classifier-free guidance.
+        speed: ``fast`` and ``draft`` take short cuts that change the images, see docs/speed.md.
+        wildcards: Folder of text files whose lines ``__name__`` in the prompt stands for.
+        lora_folder: Where LoRAs lie that ``<lora:name:0.8>`` in the prompt calls.
         **drawing: Any other field of ``synthaug.records.Drawing``, such as ``sampler`` or ``clip_skip``.
 
     Yields:
@@ -107,6 +110,9 @@ class SyntheticDataset(IterableDataset[tuple[Any, Any]]):
         negative_prompt: str = "",
         steps: int = 20,
         guidance: float = 4.0,
+        speed: Speed = "exact",
+        wildcards: Path | str | None = None,
+        lora_folder: Path | str | None = None,
         **drawing: Any,
     ) -> None:
         super().__init__()
@@ -115,8 +121,8 @@ class SyntheticDataset(IterableDataset[tuple[Any, Any]]):
             raise SettingError("an image is changed by transform alone, or with its target by transforms, got both; put one into the other")
         plan = lora_plan(
             lora, prompt=prompt, base=base, weight=lora_weight, label=label, size=size, seed=seed,
-            negative_prompt=negative_prompt, steps=steps, guidance=guidance, **drawing,
-        )  # fmt: skip
+            negative_prompt=negative_prompt, steps=steps, guidance=guidance, wildcards=wildcards, lora_folder=lora_folder, **drawing,
+        ).at_speed(speed)  # fmt: skip
         self.cache = None if cache is None else ImageCache(cache, plan, base=base_fingerprint(plan))
         self.stream = RequestStream(
             plan, Drawer(Sampler(plan.base, device=device)), count=count, fixed=fixed, draw_batch=draw_batch, pool=pool, store=self.cache,

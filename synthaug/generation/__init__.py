@@ -5,5 +5,6 @@ from synthaug.generation.plan import Plan
 from synthaug.generation.preview import Preview
 from synthaug.generation.regular import RegularImages
 from synthaug.generation.sampler import Sampler
+from synthaug.generation.speed import Speed
 
-__all__ = ["Plan", "Preview", "RegularImages", "Sampler", "base_fingerprint", "check_base"]
+__all__ = ["Plan", "Preview", "RegularImages", "Sampler", "Speed", "base_fingerprint", "check_base"]

@@ -17,15 +17,13 @@ from torch import Tensor
 from synthaug.errors import SettingError
 from synthaug.generation.guard import looks
 from synthaug.generation.networks import Networks
+from synthaug.generation.speed import TINY
 from synthaug.models.numerics import decode_latents
 from synthaug.pixels import to_uint8
 
-__all__ = ["TINY", "Decoder", "Drawn", "Finisher", "pixels_of"]
+__all__ = ["Decoder", "Drawn", "Finisher", "pixels_of"]
 
 Decoder = Literal["full", "tiny"]
-
-TINY = {"sd1": "madebyollin/taesd", "sd2": "madebyollin/taesd", "sdxl": "madebyollin/taesdxl"}
-"""Family of a base -> hub id of its tiny autoencoder."""
 
 _AT_A_TIME = {"cpu": 1 << 15}
 """Pixels that are decoded at a time: on a CPU what stays in its cache, two pictures of pocket's size; measured on pocket, 16 at a time

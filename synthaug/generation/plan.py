@@ -12,7 +12,9 @@ import yaml
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation.lora_tags import resolve
+from synthaug.generation.speed import Speed, speed_of
 from synthaug.lora.file import LoraFile, require_caption
+from synthaug.models.load import load_base
 from synthaug.records import Drawing, LoraUse, Request, plain_fields
 from synthaug.seeds import seed_for
 from synthaug.templates import fill
@@ -46,6 +48,9 @@ class Plan(Drawing):
 
     lora_files: dict[str, str] = field(default_factory=dict)
     """Files of the LoRAs that prompts may call, by name."""
+
+    wildcards: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Lines that ``__name__`` in a prompt stands for, by name, as :func:`synthaug.templates.read_wildcards` reads them."""
 
     def __post_init__(self) -> None:
         if not self.prompts:
@@ -108,7 +113,20 @@ class Plan(Drawing):
         prompts = data.get("prompts", ())
         plain = plain_fields(data)
         plain["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
+        plain["wildcards"] = {name: tuple(lines) for name, lines in plain.get("wildcards", {}).items()}
         return cls(**plain)
+
+    def at_speed(self, word: Speed) -> Plan:
+        """The same plan drawn ``exact``, ``fast`` or as a ``draft``, see :mod:`synthaug.generation.speed`.
+
+        Raises:
+            SettingError: If there is no such word, or no such base.
+
+        Example:
+            >>> Plan(prompts=("a fish",)).at_speed("fast").reuse
+            2
+        """
+        return self if word == "exact" else speed_of(word, self, base=self.base, family=load_base(self.base, parts=()).family)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the same for equal plans."""
@@ -120,7 +138,7 @@ class Plan(Drawing):
         Raises:
             SettingError: If a placeholder of the prompt, or a LoRA that it calls, is unknown.
         """
-        words = fill(self.prompts[index % len(self.prompts)], {}, seed=seed_for(self.seed, "prompt", index))
+        words = fill(self.prompts[index % len(self.prompts)], {}, seed=seed_for(self.seed, "prompt", index), wildcards=self.wildcards)
         prompt, called = resolve(words, self.lora_files)
         shared = {each.name: getattr(self, each.name) for each in fields(Drawing)}
         return Request(

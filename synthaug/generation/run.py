@@ -13,15 +13,18 @@ from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation.again import difference, read_original
 from synthaug.generation.grid import NO_GRID, Grid, cells
 from synthaug.generation.grid_sheet import grid_sheet
+from synthaug.generation.guard import repairs_said
 from synthaug.generation.lora_tags import file_hash, lora_files, lora_hash_of
 from synthaug.generation.plan import Plan
 from synthaug.generation.progress import Tell, telling
 from synthaug.generation.prompt_file import read_prompt_file, requests_of
 from synthaug.generation.sampler import Sampler
+from synthaug.generation.speed import Speed
 from synthaug.manifest import Manifest
 from synthaug.models.numerics import PrecisionName
 from synthaug.pixels import ImageFormat, digest, picture_text, read_image, save_image, save_png
 from synthaug.records import Drawing, Request, Sample, infotext, lora_hash
+from synthaug.templates import grid_of, read_wildcards
 
 __all__ = ["draw_into", "generate"]
 
@@ -39,6 +42,10 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
     base: str | None = None,
     lora_weight: float = 1.0,
     lora_folder: Path | None = None,
+    wildcards: Path | None = None,
+    combinations: bool = False,
+    speed: Speed = "exact",
+    tiny_decoder: Path | None = None,
     label: str = "0",
     size: tuple[int, int] | str | None = None,
     seed: int = 0,
@@ -64,6 +71,10 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
         base: ``pocket``, a diffusers folder or a hub id.
         lora_weight: How strongly to wear the LoRA; 0 draws the bare base from the same seeds.
         lora_folder: Where LoRAs lie that prompts call by name, at any depth.
+        wildcards: Folder of text files whose lines ``__name__`` in the prompt stands for.
+        combinations: Draw every combination of the prompt's choices, ``count`` images in all or one of each, instead of choosing.
+        speed: ``fast`` and ``draft`` take short cuts that change the picture, see docs/speed.md.
+        tiny_decoder: Folder of the tiny autoencoder that ``--decoder tiny`` takes; that of the base's family when left out.
         label: Class that the images stand for; digits are taken as a number.
         size: ``[HEIGHT,WIDTH]`` in pixels, or ``WIDTHxHEIGHT`` as A1111 writes it.
         seed: Seed of the plan.
@@ -75,9 +86,13 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
     """
     usual, asked = Drawing(), Drawing(**drawing)
     changed = {each.name: value for each in fields(Drawing) if (value := getattr(asked, each.name)) != getattr(usual, each.name)}
+    kept = {} if wildcards is None else read_wildcards(wildcards)
+    prompts = None if prompt is None else tuple(grid_of(prompt, wildcards=kept)) if combinations else (prompt,)
+    if combinations and prompts is not None and count is None:
+        count = len(prompts)
     named = {
         "label": int(label) if label.isdigit() else label, "count": count, "base": base, "size": _size(size), "seed": seed,
-        "prompts": None if prompt is None else (prompt,), "lora_files": lora_files([lora_folder]) if lora_folder else None,
+        "prompts": prompts, "lora_files": lora_files([lora_folder]) if lora_folder else None, "wildcards": kept or None,
     }  # fmt: skip
     ways = {"--plan": plan, "--from": from_, "--prompts_from_file": prompts_from_file, "--grid": grid if grid != NO_GRID else None}
     _require_one_way(ways, changed, prompt=prompt, lora=lora, count=count, base=base, size=size)
@@ -91,12 +106,13 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
             named["prompts"] = ("",)
         given = {key: value for key, value in {**named, **changed}.items() if value is not None}
         wanted = Plan(**given) if lora is None else Plan.for_lora(lora, weight=lora_weight, **given)
+    wanted = wanted.at_speed(speed)
     requests: list[tuple[str, Request]] | None = None
     if prompts_from_file is not None:
         requests = requests_of(read_prompt_file(prompts_from_file), wanted, name=str(prompts_from_file))
     elif grid != NO_GRID:
         requests = [(".", request) for request in cells(wanted, grid)]
-    drawer = Sampler(wanted.base, device=device, precision=precision)
+    drawer = Sampler(wanted.base, device=device, precision=precision, tiny_decoder=tiny_decoder)
     started = time.perf_counter()
     folders = {".": wanted} if requests is None else _by_folder(requests)
     new, there = 0, 0
@@ -109,6 +125,8 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
             _write_grid(manifest, list(part), grid)
     seconds = time.perf_counter() - started
     print(f"{new} new images in {seconds:.1f} s ({new / max(seconds, 1e-9):.2f} images/s), {there} in {out}")
+    if said := repairs_said(drawer.repairs):
+        print(f"repaired or odd, image by image in the manifest: {said}")
 
 
 def _require_one_way(ways: dict[str, Any], changed: dict[str, Any], **plain: Any) -> None:
@@ -217,9 +235,9 @@ def draw_into(
     done = 0
     for batch in _batches(missing, batch_size):
         started = time.perf_counter()
-        images = sampler(batch)
+        drawn = sampler.draw(batch)
         seconds = (time.perf_counter() - started) / len(batch)
-        for request, image in zip(batch, images, strict=True):
+        for request, image, repairs in zip(batch, drawn.images, drawn.repairs, strict=True):
             name = f"{request.index:06d}-{request.digest}.{format}"
             text = infotext(
                 request, base=sampler.base_name, base_hash=sampler.base.fingerprint,
@@ -229,7 +247,7 @@ def draw_into(
             described = json.dumps(request.to_json(), sort_keys=True, ensure_ascii=False)
             save_image(image, manifest.folder / name, text={"parameters": text, "synthaug": described})
             kept = read_image(manifest.folder / name) if format == "jpg" else image
-            manifest.append(Sample(file=name, request=request, sha256=digest(kept), seconds=seconds))
+            manifest.append(Sample(file=name, request=request, sha256=digest(kept), seconds=seconds, repairs=repairs))
         done += len(batch)
         tell(done, len(missing))
     return done

@@ -18,11 +18,10 @@ from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 from synthaug.errors import choose
-from synthaug.generation.finishing import TINY
 from synthaug.models.load import few_step_lora
 from synthaug.records import Drawing, LoraUse
 
-__all__ = ["Speed", "speed_of"]
+__all__ = ["TINY", "Speed", "speed_of"]
 
 Speed = Literal["exact", "fast", "draft"]
 D = TypeVar("D", bound=Drawing)
@@ -32,6 +31,9 @@ SHARE, EVERY = 0.7, 2
 
 DRAFT_STEPS, DRAFT_EVERY, DRAFT_GUIDED = 12, 3, 0.5
 """Most steps of ``draft`` without a few-step LoRA, every how many it runs the inner UNet, and the share of the run it guides."""
+
+TINY = {"sd1": "madebyollin/taesd", "sd2": "madebyollin/taesd", "sdxl": "madebyollin/taesdxl"}
+"""Family of a base -> hub id of its tiny autoencoder."""
 
 PHASES = 4
 """Steps that pocket's own few-step LoRA is made for."""

@@ -140,6 +140,10 @@ def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Pre
     return base
 
 
+_WITHIN = "text_model."
+"""What stands before the weights of CLIP's text encoder up to transformers 5.5."""
+
+
 class _Index(ConfigMixin):  # type: ignore[misc]  # diffusers ships no types
     """What a base says of itself as a whole."""
 
@@ -164,6 +168,9 @@ def _network(kind: Any, place: str, folder: str, name: str, dtype: torch.dtype |
     if dtype is not None:
         settings["dtype" if folder.startswith("text") else "torch_dtype"] = dtype
     network, info = kind.from_pretrained(place, subfolder=folder, **settings)
+    if info["missing_keys"] and {_WITHIN + key for key in info["unexpected_keys"]} == set(info["missing_keys"]):
+        # written by transformers 5.6 or later, which has one module less around a text encoder, and read by an earlier one
+        network, info = kind.from_pretrained(place, subfolder=folder, key_mapping={"^": _WITHIN}, **settings)
     extra = [key for key in info["unexpected_keys"] if not key.endswith("position_ids")]
     check_whole(name, folder, sorted(info["missing_keys"]), extra)
     return still(network)

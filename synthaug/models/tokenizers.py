@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTokenizer
+from transformers import CLIPTokenizer, CLIPTokenizerFast
 
 from synthaug.errors import UnusableFileError
 
@@ -57,7 +57,7 @@ def read_tokenizer(place: Path | str, **settings: Any) -> CLIPTokenizer:
         ValueError: If it is damaged, or has no words: transformers makes one where the files are missing.
     """
     try:
-        tokenizer = CLIPTokenizer.from_pretrained(place, **settings)
+        tokenizer: CLIPTokenizer = CLIPTokenizerFast.from_pretrained(place, **settings)  # one class since transformers 5
     except (OSError, ValueError):
         raise
     except Exception as error:  # tokenizers knows nothing finer for a damaged file

@@ -39,5 +39,8 @@ class Sample:
     seconds: float = 0.0
     """Time its drawing took, its share of the batch."""
 
+    repairs: tuple[str, ...] = ()
+    """What had to be repaired while it was drawn, such as ``VAE in fp32``, or is odd about it, such as ``blank``."""
+
     verdict: Verdict | None = None
     """None until it has been screened."""

@@ -42,15 +42,15 @@ def test_a_plan_is_drawn_into_shards_and_says_how(tiny_lora, tmp_path):
 def test_a_killed_plan_draws_only_what_is_missing_and_ends_with_the_same_bytes(tiny_lora, tmp_path, monkeypatch):
     plan = plan_for(tiny_lora, count=7)
     write_shards(plan, tmp_path / "whole", per_shard=4, draw_batch=2)
-    draw, seen = Sampler.__call__, []
+    draw, seen = Sampler.draw, []
 
-    def drawing(self, requests, images=None):
+    def drawing(self, requests, *given):
         seen.append([request.index for request in requests])
         if len(seen) == 4:
             raise Killed
-        return draw(self, requests, images)
+        return draw(self, requests, *given)
 
-    monkeypatch.setattr(Sampler, "__call__", drawing)
+    monkeypatch.setattr(Sampler, "draw", drawing)
     with pytest.raises(Killed):
         write_shards(plan, tmp_path / "killed", per_shard=4, draw_batch=2)
     write_shards(plan, tmp_path / "killed", per_shard=4, draw_batch=2)

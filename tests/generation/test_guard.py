@@ -89,11 +89,11 @@ def test_out_of_memory_halves_the_batch_goes_on_and_is_remembered(tiny_base, mon
     wanted = [request(seed=seed) for seed in range(5)]
     whole, latents, seen = sampler(wanted), sampler._latents, []
 
-    def short_of_memory(requests, photos, *, chunks):
+    def short_of_memory(requests, *given, chunks):
         seen.append(len(requests))
         if len(requests) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return latents(requests, photos, chunks=chunks)
+        return latents(requests, *given, chunks=chunks)
 
     monkeypatch.setattr(sampler, "_latents", short_of_memory)
 

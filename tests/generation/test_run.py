@@ -44,8 +44,8 @@ def whole(tiny_lora, tmp_path_factory):
 
 
 def dying(batches, error):
-    """``Sampler.__call__`` that draws so many batches and then raises."""
-    draw, left = Sampler.__call__, iter(range(batches))
+    """``Sampler.draw`` that draws so many batches and then raises."""
+    draw, left = Sampler.draw, iter(range(batches))
 
     def call(self, requests):
         if next(left, None) is None:
@@ -80,7 +80,7 @@ def test_a_second_run_draws_nothing_and_a_longer_one_only_what_is_missing(whole,
 
 def test_ctrl_c_keeps_what_is_drawn_and_the_next_run_ends_like_one_that_was_never_stopped(whole, tiny_lora, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        patch.setattr(Sampler, "__call__", dying(2, KeyboardInterrupt()))
+        patch.setattr(Sampler, "draw", dying(2, KeyboardInterrupt()))
         assert generate(tiny_lora, tmp_path, "--count=7") == 1
     said = capsys.readouterr().err
     kept = len(Manifest(tmp_path).samples)
@@ -386,3 +386,28 @@ def test_a_grid_is_drawn_with_a_sheet(tiny_lora, tmp_path):
         assert any(
             torch.equal(sheet[:, y : y + 32, x : x + 32], picture) for y in range(sheet.shape[1] - 31) for x in range(sheet.shape[2] - 31)
         )
+
+
+def test_wildcards_combinations_and_one_word_for_speed_reach_the_requests(tiny_base, tmp_path, capsys):
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "paper.txt").write_text("white paper\n# no\ngrey paper\n")
+    options = ["--prompt={a|two} fish on __paper__", f"--wildcards={tmp_path / 'words'}", "--combinations=true", "--speed=fast"]
+
+    with pytest.raises(SystemExit) as end:
+        main(["generate", f"--base={tiny_base}", f"--out={tmp_path / 'out'}", "--size=32x32", "--steps=10", *options])
+    assert end.value.code == 0
+
+    requests = [sample.request for sample in Manifest(tmp_path / "out").samples]
+    assert [request.prompt for request in requests] == [
+        "a fish on white paper", "a fish on grey paper", "two fish on white paper", "two fish on grey paper",
+    ]  # fmt: skip
+    assert {(request.steps, request.reuse) for request in requests} == {(8, 2)}
+
+
+def test_what_was_odd_about_an_image_stands_in_the_manifest_and_in_the_summary(tiny_lora, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("synthaug.generation.finishing.decode_latents", lambda _, z, **__: torch.full((len(z), 3, 32, 40), 2.0))
+
+    assert generate(tiny_lora, tmp_path, "--count=2") == 0
+
+    assert [sample.repairs for sample in Manifest(tmp_path).samples] == [("blank", "saturated")] * 2
+    assert "repaired or odd, image by image in the manifest: blank: 2, saturated: 2" in capsys.readouterr().out
