@@ -94,8 +94,9 @@ class Encoders:
         while True:
             vae = self._vae or self._load_vae()
             try:
-                answer = self._posterior(vae.to(dtype or self.dtype), picture)
-                vae.to(self.dtype)
+                answer = self._posterior(vae if dtype is None else vae.to(dtype), picture)
+                if dtype is not None:
+                    vae.to(self.dtype)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
@@ -139,9 +140,10 @@ class Encoders:
         return entry
 
     def drop(self) -> None:
-        """Give the memory back."""
-        self._vae = self._texts = None
-        free_caches()
+        """Give the memory back, if there is any to give."""
+        if self._vae is not None or self._texts is not None:
+            self._vae = self._texts = None
+            free_caches()
 
     def _load_vae(self) -> AutoencoderKL:
         part: Part = "vae"

@@ -143,17 +143,6 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_read(setting
         PhotoData(Path("nowhere"), **settings)
 
 
-def test_photos_that_the_file_would_keep_back_are_not_passed_over_in_silence(photo_folder, tiny_base, monkeypatch, caplog):
-    with_rules(monkeypatch, *[Plain()] * 5, settings=SetSettings(held_out=0.2))
-    folder = photo_folder(5)
-
-    encoded(folder, tiny_base)
-    assert f"{folder} would keep back 0.2 of the photos, none are; give --data.held_out a number of photos" in caplog.text
-    caplog.clear()
-    encoded(folder, tiny_base, held_out=1)
-    assert "keep back" not in caplog.text
-
-
 @pytest.mark.parametrize(
     ("given", "kept"), [({}, 2), ({"held_out": 0}, 0), ({"held_out": 1}, 1), ({"held_out_views": 1}, 0)],
     ids=["the file's share", "none by option", "another number by option", "views by option"],
@@ -166,6 +155,7 @@ def test_the_share_that_the_file_keeps_back_is_kept_back_unless_an_option_says_o
     assert (data.facts().held_out, data.facts().photos) == (kept, 6 - kept)
 
 
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
 @pytest.mark.parametrize(("asked", "side"), [("epsilon", 512), ("v_prediction", 768)])
 def test_what_the_user_says_the_base_predicts_decides_size_and_encoders_where_its_file_does_not_say(
     asked, side, photo_folder, tmp_path, monkeypatch
