@@ -20,7 +20,7 @@ from synthaug.errors import SettingError, UnusableFileError
 from synthaug.models.base import Prediction
 from synthaug.models.ldm_names import Family
 
-__all__ = ["SAID", "agreed_prediction", "said_by_us", "schedule_of", "size_of", "stated_predictions"]
+__all__ = ["SAID", "agreed_prediction", "recorded_prediction", "said_by_us", "schedule_of", "size_of", "stated_predictions"]
 
 SAID = "synthaug.base"
 """Metadata key of the settings that weights do not show, as JSON."""
@@ -71,6 +71,16 @@ def stated_predictions(path: Path, names: Collection[str], metadata: Mapping[str
     if unknown := [f"{who} says {word!r}" for who, word in stated.items() if word not in _WORDS]:
         raise UnusableFileError(f"a base must predict epsilon or v, of {path} {unknown[0]}; take another base")
     return {who: _WORDS[word] for who, word in stated.items()}
+
+
+def recorded_prediction(lora: Mapping[str, str]) -> Prediction | None:
+    """What a LoRA file says that its base predicts; None for files that ``synthaug fit`` did not write, which may be worn on others.
+
+    Example:
+        >>> recorded_prediction({"synthaug.base": "sd2.safetensors", "modelspec.prediction_type": "v"})
+        'v_prediction'
+    """
+    return _WORDS.get(lora.get("modelspec.prediction_type", "")) if lora.get(SAID) else None
 
 
 def _sidecar(path: Path) -> dict[str, str]:

@@ -13,10 +13,10 @@ from synthaug.photos.caption_files import CAPTIONS, caption_file
 from synthaug.photos.dataset_file import Subset, read_subsets
 from synthaug.photos.folder import PhotoFolder, Source, photo_files, read_sources, sources_of
 from synthaug.photos.kohya_keys import unheard
-from synthaug.photos.set_settings import SetSettings, settings_of, within
+from synthaug.photos.set_settings import SetSettings, settings_of, share_kept_back, within
 from synthaug.photos.tags import CaptionRules
 
-__all__ = ["SetSettings", "TrainingSet", "read_training_set", "to_learn"]
+__all__ = ["SetSettings", "TrainingSet", "count_kept_back", "read_training_set", "to_learn"]
 
 log = logging.getLogger(__name__)
 
@@ -191,6 +191,22 @@ def _of_file(path: Path, masks: Path | None) -> tuple[list[_Part], SetSettings, 
     ]
     own = [subset for subset in subsets if not subset.values.get("is_reg")]
     return parts, settings_of(own, remarks) if own else SetSettings(), remarks
+
+
+def count_kept_back(path: Path) -> int | None:
+    """How many photos a dataset file keeps back to measure on; None when it does not say, or is a folder. Files are counted, not opened.
+
+    Raises:
+        SettingError: If the file has an unknown key, or a value cannot be used.
+        UnusableFileError: If the file cannot be read.
+    """
+    if not path.is_file():
+        return None
+    parts, settings, _ = _of_file(path, None)
+    if settings.held_out is None:
+        return None
+    folders = {part.source.folder.resolve() for part in parts if not part.regular}
+    return share_kept_back(settings.held_out, sum(len(photo_files(folder)) for folder in folders))
 
 
 def _counts(subset: Subset, remarks: list[str]) -> bool:

@@ -10,7 +10,7 @@ from synthaug.errors import SettingError
 from synthaug.photos.buckets import Buckets
 from synthaug.photos.dataset_file import Subset
 
-__all__ = ["SetSettings", "settings_of", "within"]
+__all__ = ["SetSettings", "settings_of", "share_kept_back", "within"]
 
 T = TypeVar("T")
 
@@ -48,6 +48,16 @@ class SetSettings:
 
     held_out: float | None = None
     """Share of the photos to keep back and measure the loss on, 0 to 1."""
+
+
+def share_kept_back(share: float | None, count: int) -> int:
+    """How many of ``count`` photos a share to keep back is: the nearest number, at least one.
+
+    Example:
+        >>> share_kept_back(0.1, 24), share_kept_back(0.1, 3), share_kept_back(None, 24)
+        (2, 1, 0)
+    """
+    return max(1, round(share * count)) if share else 0
 
 
 def settings_of(own: Sequence[Subset], remarks: list[str]) -> SetSettings:

@@ -9,18 +9,21 @@ can be expected as often as its repeats say, whatever bucket it is in.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
+from typing_extensions import override
 
 from synthaug.errors import SettingError
 from synthaug.records import Photo
 from synthaug.seeds import seed_for
+from synthaug.training.rows import Batch
 
-__all__ = ["Drawn", "Order", "as_they_are", "kept_back"]
+__all__ = ["Drawn", "FromStep", "Order", "as_they_are", "kept_back"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,3 +146,17 @@ def kept_back(photos: Sequence[Photo], count: int, *, seed: int) -> tuple[list[i
             f"{len(photos)}; use a smaller --data.held_out"
         )
     return trained, back
+
+
+class FromStep(IterableDataset[Batch]):
+    """``make(k)`` for k = first, first + 1, ... without end."""
+
+    def __init__(self, make: Callable[[int], Batch], first: int) -> None:
+        self._make, self._first = make, first
+
+    @override
+    def __iter__(self) -> Iterator[Batch]:
+        step = self._first
+        while True:
+            yield self._make(step)
+            step += 1

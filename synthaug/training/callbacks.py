@@ -14,9 +14,10 @@ from typing_extensions import override
 
 from synthaug.errors import SettingError
 from synthaug.pixels import save_png
-from synthaug.training.copy_rate import Draw, drawn
+from synthaug.training.copy_rate import Draw, drawn, room_lacks
 from synthaug.training.logs import log_picture
 from synthaug.training.lora_training import LoraTraining
+from synthaug.training.memory import free_caches
 
 __all__ = ["PlainProgress", "SampleGrid"]
 
@@ -48,6 +49,9 @@ class SampleGrid(Callback):
             self._draw(trainer, pl_module, step)
         except OSError as error:  # a full disk costs the grid, not the run
             print(f"step {step}: the sample grid could not be written ({error.strerror or error}); training goes on", flush=True)
+        except RuntimeError as error:
+            room_lacks(error, step, "the sample grid")
+            free_caches()
 
     def _draw(self, trainer: Trainer, pl_module: LoraTraining, step: int) -> None:
         folder = self.folder or Path(trainer.default_root_dir) / "samples"

@@ -30,7 +30,7 @@ __all__ = ["FitCLI", "say"]
 
 KEPT_BACK = ("data.held_out", "data.held_out_views")
 
-MAY_CHANGE = {"data.photos", "data.cache", "data.base"}
+MAY_CHANGE = {"data.photos", "data.cache", "data.base", "data.prediction"}
 """Options that a resumed run may set anew: the photos themselves are compared by their content."""
 
 ALSO = ("trainer.precision", "trainer.accumulate_grad_batches", "trainer.gradient_clip_val", "trainer.devices", "trainer.num_nodes")
@@ -84,6 +84,7 @@ class FitCLI(LightningCLI):
         )
         parser.add_argument("--check_photos", type=bool, default=True, help="look at the photos first and say what is wrong with them")
         parser.link_arguments("model.base", "data.base")
+        parser.link_arguments("model.prediction", "data.prediction")
 
     @property
     def folder(self) -> Path:
@@ -108,7 +109,8 @@ class FitCLI(LightningCLI):
         Raises:
             SettingError: If a resumed run was set otherwise, or there is none.
         """
-        argv = ["--model.base", self.config.model.base, *self._argv]  # what is linked to others must be there
+        linked = ["--model.base", self.config.model.base, "--model.prediction", self.config.model.prediction or "null"]
+        argv = [*linked, *self._argv]  # what is linked to others must be there
         given = set(vars(self.parser.parse_args(argv, defaults=False).as_flat()))
         left = [name for name in (*CHOSEN, *KEPT_BACK) if name not in given]
         if any(name in given for name in KEPT_BACK):
@@ -141,7 +143,11 @@ class FitCLI(LightningCLI):
         wanted = [name for name in left if name in CHOSEN and not (made_of and name == "data.batch_size")]
         if wanted:
             values, said = choices(
-                Card.here(config.trainer.accelerator), base=config.model.base, photos=Path(config.data.photos), size=config.data.size
+                Card.here(config.trainer.accelerator),
+                base=config.model.base,
+                prediction=config.model.prediction,
+                photos=Path(config.data.photos),
+                size=config.data.size,
             )
             self._set({name: values[name] for name in wanted})
             for line in said:

@@ -23,7 +23,7 @@ KINDS = {
 
 
 def contents_of(items: Sequence[Item], texts: Sequence[Sequence[str]], *, masked: bool) -> dict[str, list[str]]:
-    """Hashes of everything that is trained on, sorted, so that it does not matter where the files lie.
+    """Hashes of everything that is trained on, sorted, so that it does not matter where the files lie; and the order they are drawn in.
 
     Args:
         items: The pictures.
@@ -40,6 +40,7 @@ def contents_of(items: Sequence[Item], texts: Sequence[Sequence[str]], *, masked
         "captions": sorted(f"{item.photo.sha256} {_hash(some)}" for item, some in zip(items, texts, strict=True)),
         "masks": sorted(f"{photo} {digest(read_mask(path))}" for path, photo in masks.items()),
         "repeats": sorted(f"{item.photo.sha256} {item.repeats}" for item in items),
+        "order": [item.photo.sha256 for item in items],
     }
 
 
@@ -55,12 +56,17 @@ def changed_contents(was: Mapping[str, Sequence[str]], now: Mapping[str, Sequenc
         'photos, 1 of 2 are gone or changed and 2 are new'
         >>> changed_contents({"photos": ["a"]}, {"photos": ["a"]})
         ''
+        >>> changed_contents({"order": ["a", "b", "c"]}, {"order": ["b", "a", "c"]})
+        'order of photos, which their names give, 2 of 3 stand elsewhere'
     """
     for kind, words in KINDS.items():
         before, after = (Counter(side.get(kind, ())) for side in (was, now))
         if kind in was and before != after:
             gone, new = (before - after).total(), (after - before).total()
             return f"{words}, {gone} of {before.total()} are gone or changed and {new} are new"
+    before, after = was.get("order", now.get("order", ())), now.get("order", ())
+    if moved := sum(a != b for a, b in zip(before, after, strict=True)):
+        return f"order of photos, which their names give, {moved} of {len(after)} stand elsewhere"
     return ""
 
 

@@ -14,10 +14,11 @@ from typing_extensions import override
 from synthaug.errors import require
 from synthaug.photos.folder import load_pictures
 from synthaug.training.lora_training import LoraTraining
+from synthaug.training.memory import free_caches, is_out_of_memory
 from synthaug.training.photo_data import PhotoData
 from synthaug.training.saving import lora_file
 
-__all__ = ["CopyRate", "Draw", "Score", "drawn"]
+__all__ = ["CopyRate", "Draw", "Score", "drawn", "room_lacks"]
 
 
 class Draw(Protocol):
@@ -40,6 +41,20 @@ def drawn(draw: Draw, trainer: Trainer, module: LoraTraining) -> Tensor:
         interim = Path(folder) / "interim.safetensors"
         lora_file(trainer, module, name="interim", started=time.time()).write(interim)
         return draw.draw(interim)
+
+
+def room_lacks(error: RuntimeError, step: int, what: str) -> None:
+    """Say that something was left out because memory did not hold it; training goes on.
+
+    Args:
+        error: Raised again if it is another one.
+        step: When.
+        what: What was left out, such as ``the sample grid``.
+    """
+    if not is_out_of_memory(error):
+        raise error
+    first = str(error).splitlines()[0].rstrip(".")
+    print(f"step {step}: memory does not hold drawing beside training, {what} is left out ({first}); training goes on", flush=True)
 
 
 class CopyRate(Callback):
@@ -97,7 +112,12 @@ class CopyRate(Callback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, step: int) -> None:
         assert isinstance(pl_module, LoraTraining)
-        images = drawn(self.preview, trainer, pl_module)
+        try:
+            images = drawn(self.preview, trainer, pl_module)
+        except RuntimeError as error:
+            room_lacks(error, step, "the copy rate")
+            free_caches()
+            return
         numbers = {name: float(value) for name, value in self.score.score(images, self._pictures(trainer)).items()}
         self.measured.append((step, numbers))
         for logger in trainer.loggers:

@@ -6,13 +6,14 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from synthaug.errors import NumericsError
+from synthaug.errors import NumericsError, SettingError
+from synthaug.models.base import Prediction
 from synthaug.models.load import Part, load_base
 from synthaug.models.numerics import PrecisionName, choose_precision
 from synthaug.prompts.encode import TextStates, text_states_of
 from synthaug.training.base_marks import base_mark
 from synthaug.training.latent_cache import Entry, content_hash
-from synthaug.training.memory import free_caches
+from synthaug.training.memory import free_caches, is_out_of_memory
 
 __all__ = ["Encoders"]
 
@@ -24,22 +25,33 @@ class Encoders:
         base: As :func:`synthaug.models.load_base` takes it.
         device: Where they run.
         precision: What pictures are encoded in; texts always in fp32.
+        prediction: What the base predicts, where it does not say.
 
     Raises:
         NumericsError: When encoding, if the answer for a picture is NaN in fp32 too.
+        SettingError: When encoding, if one picture by itself takes more memory than there is.
 
     Example:
         >>> Encoders("pocket").repairs
         0
     """
 
-    def __init__(self, base: str, *, device: torch.device | str = "cpu", precision: PrecisionName = "fp32") -> None:
+    def __init__(
+        self,
+        base: str,
+        *,
+        device: torch.device | str = "cpu",
+        precision: PrecisionName = "fp32",
+        prediction: Prediction | None = None,
+    ) -> None:
         chosen = choose_precision(precision, device)
-        self.base, self.device, self.dtype = base, torch.device(device), chosen.autocast or chosen.storage
+        self.base, self.prediction = base, prediction
+        self.device, self.dtype = torch.device(device), chosen.autocast or chosen.storage
         self.loaded: list[str] = []
         """Parts that had to be loaded."""
         self.repairs = 0
         """Pictures that were encoded again in fp32 because the answer was NaN."""
+        self._place = self.device
         self._vae: AutoencoderKL | None = None
         self._texts: TextStates | None = None
         self._marks: dict[Part, str] = {}
@@ -49,7 +61,7 @@ class Encoders:
         if part not in self._marks:
             found = base_mark(self.base, part)
             if found is None:
-                loaded = load_base(self.base, parts=(part,))  # what was not on this machine is now
+                loaded = load_base(self.base, parts=(part,), prediction=self.prediction)  # what was not on this machine is now
                 networks = (loaded.unet, loaded.vae, loaded.text_encoder, loaded.text_encoder_2)
                 found = base_mark(self.base, part) or "".join(
                     content_hash(network.state_dict()) for network in networks if network is not None
@@ -64,21 +76,55 @@ class Encoders:
             picture: Float (3, H, W) in [-1, 1].
             name: What to call it if it goes wrong.
         """
-        vae = self._vae or self._load_vae()
-        answer: Tensor = self._posterior(vae, picture)
-        if not torch.isfinite(answer).all() and vae.dtype != torch.float32:
+        answer = self._fitting(picture, name)
+        if not torch.isfinite(answer).all() and self.dtype != torch.float32:
             self.repairs += 1
-            answer = self._posterior(vae.to(torch.float32), picture)
-            vae.to(self.dtype)
+            answer = self._fitting(picture, name, torch.float32)
         if not torch.isfinite(answer).all():
             raise NumericsError(f"the encoder answered NaN for {name} even in fp32; the VAE of {self.base} is damaged; download it again")
         mean, std = answer.cpu().clone()
         return mean, std
 
+    def _fitting(self, picture: Tensor, name: str, dtype: torch.dtype | None = None) -> Tensor:
+        """Mean and deviation, (2, C, h, w); where the card's memory does not hold the picture, from the CPU, as all that follow.
+
+        Raises:
+            SettingError: If the CPU's memory does not hold it either.
+        """
+        while True:
+            vae = self._vae or self._load_vae()
+            try:
+                answer = self._posterior(vae if dtype is None else vae.to(dtype), picture)
+                if dtype is not None:
+                    vae.to(self.dtype)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = str(error).splitlines()[0].rstrip(".")
+            else:
+                return answer
+            del vae
+            self._make_room(picture, name, failure)
+
+    def _make_room(self, picture: Tensor, name: str, failure: str) -> None:
+        height, width = picture.shape[-2:]
+        if self._place.type == "cpu":
+            raise SettingError(
+                f"a photo must fit into memory by itself to be encoded, {name} at {height} x {width} pixels does not: {failure}; "
+                "use a smaller --data.size"
+            )
+        print(
+            f"{name} at {height} x {width} pixels does not fit into the memory of {self._place} to be encoded ({failure}); from here on "
+            "photos are encoded on the CPU, which is slower and done once",
+            flush=True,
+        )
+        self._vae, self._place, self.dtype = None, torch.device("cpu"), torch.float32
+        free_caches()
+
     @torch.inference_mode()
     def _posterior(self, vae: AutoencoderKL, picture: Tensor) -> Tensor:
         """Mean and deviation, (2, C, h, w)."""
-        found = vae.encode(picture[None].to(self.device, vae.dtype)).latent_dist
+        found = vae.encode(picture[None].to(self._place, vae.dtype)).latent_dist
         scale = float(vae.config["scaling_factor"])
         return torch.cat([found.mean.float() * scale, found.std.float() * scale])
 
@@ -94,20 +140,21 @@ class Encoders:
         return entry
 
     def drop(self) -> None:
-        """Give the memory back."""
-        self._vae = self._texts = None
-        free_caches()
+        """Give the memory back, if there is any to give."""
+        if self._vae is not None or self._texts is not None:
+            self._vae = self._texts = None
+            free_caches()
 
     def _load_vae(self) -> AutoencoderKL:
         part: Part = "vae"
-        self._vae = load_base(self.base, parts=(part,)).to(self.device, self.dtype).vae
+        self._vae = load_base(self.base, parts=(part,), prediction=self.prediction).to(self._place, self.dtype).vae
         self.loaded.append(part)
         assert self._vae is not None
         return self._vae
 
     def _load_texts(self) -> TextStates:
         part: Part = "text"
-        base = load_base(self.base, parts=(part,)).to(self.device, torch.float32)
+        base = load_base(self.base, parts=(part,), prediction=self.prediction).to(self.device, torch.float32)
         self.loaded.append(part)
         self._texts = text_states_of(base)
         return self._texts

@@ -80,6 +80,21 @@ class Endurance:
                 continue
             self._divide(rows, task, failure)  # only here are the failed part's tensors gone
 
+    def losses(self, rows: Rows, task: Task) -> Tensor:
+        """The loss of each row (B,), to measure and not to learn from.
+
+        Raises:
+            SettingError: If a single row takes more memory than there is.
+        """
+        while True:
+            try:
+                return torch.cat([task.losses(part) for part in rows.parts(self.micro_batches)])
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = str(error).splitlines()[0].rstrip(".")
+            self._divide(rows, task, failure)
+
     def _divide(self, rows: Rows, task: Task, failure: str) -> None:
         height, width = (side * task.pixels for side in rows.x.shape[-2:])
         count, before = len(rows), -(-len(rows) // self.micro_batches)

@@ -8,7 +8,7 @@ SHARE         share of that rate which a step reaches
 
 The network is built once more without memory (torch's meta device) and run there, which counts and computes nothing. A step
 costs three forward passes' worth where every weight is trained; a LoRA's backward pass needs no gradients of the frozen
-weights, which leaves two, and a third where activations are computed again.
+weights, which leaves two, and a third where activations are computed again, or a seventh of it where the widest are.
 """
 
 from __future__ import annotations
@@ -22,11 +22,16 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from synthaug.training.activations import Checkpointing
+
 __all__ = ["Cost", "cost_of", "rate_of", "seconds_per_step"]
 
 SHARE = {("cuda", True): 0.35, ("cuda", False): 0.5, ("cpu", True): 0.17, ("cpu", False): 0.8}
 """Share of the measured matmul rate that a training step reaches, by device and by whether it computes in halves. The CPU's come
 from pocket on two cores with bf16 units, one run each; the cards' are guesses until somebody measures one."""
+
+PROBES, FIRST, PAUSE = 12, 4, 0.02
+"""Products that are timed, how many of them at once, and seconds between the others."""
 
 WIDE = 1024
 """Attention maps of so many places or more are never stored: torch's attention computes them piece by piece."""
@@ -85,11 +90,13 @@ def _conditions(config: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def rate_of(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product, the best of three: a fraction of a second's work."""
+    """Operations per second of a large matrix product, the best of several short ones: a loaded machine is idle now and then."""
     side = 4096 if device.type == "cuda" else 1024
     a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
-    for _ in range(4):
+    for probe in range(PROBES):
+        if probe > FIRST:  # what runs beside us gets its turn, then we are first again
+            time.sleep(PAUSE)
         _wait(device)
         started = time.perf_counter()
         torch.mm(a, b)
@@ -103,7 +110,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def seconds_per_step(cost: Cost, *, batch_size: int, rate: float, dtype: torch.dtype, checkpointing: bool, device: str) -> float:
+def seconds_per_step(cost: Cost, *, batch_size: int, rate: float, dtype: torch.dtype, checkpointing: Checkpointing, device: str) -> float:
     """Estimated seconds of one training step.
 
     Args:
@@ -111,7 +118,7 @@ def seconds_per_step(cost: Cost, *, batch_size: int, rate: float, dtype: torch.d
         batch_size: Pictures a step.
         rate: As :func:`rate_of` measures it.
         dtype: What it was measured in.
-        checkpointing: Whether activations are computed again.
+        checkpointing: Which activations are computed again.
         device: ``cuda`` or ``cpu``.
 
     Example:
@@ -119,5 +126,5 @@ def seconds_per_step(cost: Cost, *, batch_size: int, rate: float, dtype: torch.d
         >>> seconds_per_step(cost, batch_size=8, rate=1e10, dtype=torch.float32, checkpointing=False, device="cpu")
         2.0
     """
-    passes = 3 if checkpointing else 2
+    passes = {False: 2.0, "wide": 2.15, True: 3.0}[checkpointing]
     return passes * cost.operations * batch_size / (rate * SHARE[device, dtype != torch.float32])

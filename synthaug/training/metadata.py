@@ -109,7 +109,7 @@ def _optimiser(trainer: Trainer, module: LoraTraining, data: PhotoData) -> dict[
         "learning_rate": module.learning_rate, "unet_lr": module.learning_rate, "text_encoder_lr": module.text_learning_rate or None,
         "optimizer": f"{kind.__module__}.{kind.__qualname__}", "lr_scheduler": module.rate.course, "lr_warmup_steps": module.rate.warm_up,
         "max_grad_norm": trainer.gradient_clip_val, "mixed_precision": trainer.precision, "seed": module.seed,
-        "gradient_checkpointing": module.gradient_checkpointing, "gradient_accumulation_steps": trainer.accumulate_grad_batches,
+        "gradient_checkpointing": module.gradient_checkpointing is True, "gradient_accumulation_steps": trainer.accumulate_grad_batches,
         "batch_size_per_device": data.batch_size, "total_batch_size": together, "steps": trainer.global_step,
         "max_train_steps": trainer.max_steps,
     }  # fmt: skip

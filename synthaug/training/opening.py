@@ -9,9 +9,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
 from synthaug.errors import SettingError
+from synthaug.models.base import Prediction
 from synthaug.models.load import load_base
+from synthaug.photos.kohya import count_kept_back
 from synthaug.photos.report import report_on
-from synthaug.training.defaults import FAMILIES, SMALL, Card, choose_defaults, count_groups, count_photos, memory_of
+from synthaug.training.defaults import FAMILIES, SMALL, Card, choose_defaults, count_groups, count_photos, kept_share, memory_of
 from synthaug.training.estimate import cost_of, rate_of, seconds_per_step
 from synthaug.training.lora_training import LoraTraining
 from synthaug.training.photo_data import PhotoData
@@ -31,7 +33,9 @@ FEWEST = 3
 """A run in which fewer measurements would be made is not measured at all."""
 
 
-def choices(card: Card, *, base: str, photos: Path, size: tuple[int, int] | None) -> tuple[dict[str, object], list[str]]:
+def choices(
+    card: Card, *, base: str, photos: Path, size: tuple[int, int] | None, prediction: Prediction | None = None
+) -> tuple[dict[str, object], list[str]]:
     """Every option of :data:`CHOSEN` with its value, and sentences on what they were chosen for.
 
     Args:
@@ -39,12 +43,13 @@ def choices(card: Card, *, base: str, photos: Path, size: tuple[int, int] | None
         base: As the user gave it.
         photos: Where the photos lie.
         size: Height and width to train at; the base's own when None.
+        prediction: What the base predicts, where it does not say.
 
     Raises:
         SettingError: If there is no such base.
         UnusableFileError: If it cannot be used.
     """
-    found = load_base(base, parts=())
+    found = load_base(base, parts=(), prediction=prediction)
     size, count = size or found.size, count_photos(photos)
     choice = choose_defaults(card, family=found.family, native=max(found.size), size=size, photos=count)
     kind = f"small, for {found.size[1]}x{found.size[0]}" if max(found.size) < SMALL else FAMILIES[found.family].title
@@ -71,6 +76,9 @@ def held_out(photos: Path, *, group: str, measurements: int, views_differ: bool)
         SettingError: If the group rule is no number.
     """
     nothing: dict[str, object] = {"data.held_out": 0, "data.held_out_views": 0}
+    if (wanted := count_kept_back(photos)) is not None:
+        what = "the file of the photos says so" if wanted else "the file of the photos says that none are"
+        return nothing | {"data.held_out": wanted}, f"{wanted} photos are kept back to measure the run on: {what}; --data.held_out counts"
     if measurements < FEWEST:
         return nothing, f"nothing is kept back: {measurements} measurements would be made, which cannot be compared"
     if photos.is_dir() and count_groups(photos, group) >= ENOUGH:
@@ -121,7 +129,7 @@ def estimate(trainer: Trainer, module: LoraTraining, data: PhotoData) -> str:
     half = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(precision, torch.float32)
     shape, tokens = data.batch(0)["mean"].shape, data.batch(0)["tokens"].shape[-1]
     cost = cost_of(module.unet, (shape[-2], shape[-1]), tokens)
-    checkpointed = FAMILIES[module.family].checkpointed if module.gradient_checkpointing else None
+    checkpointed = kept_share(module.gradient_checkpointing, FAMILIES[module.family])
     seconds = trainer.accumulate_grad_batches * seconds_per_step(
         cost, batch_size=data.batch_size, rate=rate_of(device, half), dtype=half, device=device.type,
         checkpointing=module.gradient_checkpointing,

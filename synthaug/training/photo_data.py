@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from synthaug.errors import SettingError, require
+from synthaug.models.base import Prediction
 from synthaug.models.load import Base, load_base
 from synthaug.models.numerics import PrecisionName
 from synthaug.photos.buckets import Buckets
 from synthaug.photos.folder import PhotoFolder, read_folder
 from synthaug.photos.kohya import TrainingSet, read_training_set
+from synthaug.photos.set_settings import share_kept_back
 from synthaug.photos.tags import CaptionRules
 from synthaug.records import Photo
-from synthaug.training.batches import Order, as_they_are, kept_back
+from synthaug.training.batches import FromStep, Order, as_they_are, kept_back
 from synthaug.training.contents import contents_of
 from synthaug.training.data_settings import DataSettings, Facts, Settled, settled
 from synthaug.training.encoded_set import EncodedSet
@@ -35,8 +36,6 @@ from synthaug.training.regular import DrawRegular, check_regular, share_of
 from synthaug.training.views import Views
 
 __all__ = ["PhotoData", "Views"]
-
-log = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 
@@ -51,6 +50,7 @@ class PhotoData(LightningDataModule):
         photos: Folder of photos, a folder tree as kohya's scripts have it, or their ``.toml`` file; captions come from text files
             beside the photos or from the template.
         base: The base whose encoders are used; ``fit`` sets it to the model's.
+        prediction: What the base predicts, where it does not say; ``fit`` sets it to the model's.
         trigger: Word that will bring out what is learned.
         caption: Template of the captions; ``{trigger}`` stands for the trigger word.
         caption_variants: How many captions are drawn for a photo whose caption varies (shuffled tags, wildcards); each step picks one.
@@ -59,8 +59,9 @@ class PhotoData(LightningDataModule):
         buckets: Sizes of other shapes and about the same area; left out, what the file of the photos says, or none.
         batch_size: Photos per step; left out, what the file of the photos says, or 4.
         views: Views of each photo.
-        held_out: How many photos to keep back and measure the loss on, whole groups at a time; 0 trains on all. ``synthaug fit`` chooses
-            when it is left out: two of twelve groups or more, else a view of each photo.
+        held_out: How many photos to keep back and measure the loss on, whole groups at a time; 0 trains on all. Left out, what the
+            file of the photos says (``validation_split``), or none; ``synthaug fit`` chooses then: two of twelve groups or more, else a
+            view of each photo.
         held_out_views: How many views of each photo to keep back and measure the loss on, where there are too few photos.
         outside_mask: How much the photo counts outside of its mask, 0 to 1; 1 leaves masks aside. Masks lie in a sub-folder
             ``mask`` under the photos' names; a photo without one counts everywhere. Left out, what the file of the photos says, or 1.
@@ -87,6 +88,7 @@ class PhotoData(LightningDataModule):
         photos: Path,
         *,
         base: str = "pocket",
+        prediction: Prediction | None = None,
         trigger: str = "iriko",
         caption: str = "a photo of {trigger}",
         caption_variants: int = 8,
@@ -95,7 +97,7 @@ class PhotoData(LightningDataModule):
         buckets: Buckets | None = None,
         batch_size: int | None = None,
         views: Views = Views(),
-        held_out: int = 0,
+        held_out: int | None = None,
         held_out_views: int = 0,
         outside_mask: float | None = None,
         caption_dropout: float | None = None,
@@ -111,7 +113,7 @@ class PhotoData(LightningDataModule):
         super().__init__()
         require({
             "caption_variants must be at least 1; 8 is usual": (caption_variants >= 1, caption_variants),
-            "held_out must be 0 photos or more": (held_out >= 0, held_out),
+            "held_out must be 0 photos or more": (held_out is None or held_out >= 0, held_out),
             "held_out_views must be 0 views or more": (held_out_views >= 0, held_out_views),
         })  # fmt: skip
         self._given = DataSettings(
@@ -123,7 +125,7 @@ class PhotoData(LightningDataModule):
             from_file=self.folder.suffix == ".toml",
         )  # fmt: skip
         self.size, self.batch_size, self.views, self.caption_variants = size, batch_size or 4, views, caption_variants
-        self.held_out, self.held_out_views, self.seed = held_out, held_out_views, seed
+        self.held_out, self.held_out_views, self.seed, self.prediction = held_out, held_out_views, seed, prediction
         self.outside_mask = 1.0 if outside_mask is None else outside_mask
         self.caption_dropout = 0.1 if caption_dropout is None else caption_dropout
         self.regular, self.regular_share, self.regular_count = regular, regular_share, regular_count
@@ -146,10 +148,10 @@ class PhotoData(LightningDataModule):
             self.folder, caption=self.caption, trigger=self.trigger, group=self.group, regular=self.regular,
             regular_caption=self.regular_caption,
         )  # fmt: skip
-        base = load_base(self.base_name, parts=())
+        base = load_base(self.base_name, parts=(), prediction=self.prediction)
         chosen = self._settle(found, base)
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
-        encoders, cache = Encoders(self.base_name, device=device, precision=self.encode_precision), Cache(cache_folder(self.cache))
+        encoders, cache = self._encoders(device), Cache(cache_folder(self.cache))
         photos = items_of(found.photos, found.rules, chosen.buckets, chosen.size)
         trained, back = kept_back(found.photos.photos, self.held_out, seed=self.seed)
         self._items = [*photos, *self._regular_items(found, {photos[row].size for row in trained}, encoders)]
@@ -165,6 +167,9 @@ class PhotoData(LightningDataModule):
         self._kept_back = [*((row, 0) for row in back), *((row, view) for row in trained for view in views)]
         self.found = found.photos
         self._facts = self._facts_of(trained, back, encoders, cache, seconds=time.perf_counter() - started)
+
+    def _encoders(self, device: torch.device | str) -> Encoders:
+        return Encoders(self.base_name, device=device, precision=self.encode_precision, prediction=self.prediction)
 
     def _facts_of(self, trained: list[int], back: list[int], encoders: Encoders, cache: Cache, *, seconds: float) -> Facts:
         return Facts(
@@ -184,9 +189,8 @@ class PhotoData(LightningDataModule):
         chosen = settled(self._given, found.settings, base.size)
         self.size, self.batch_size, self.outside_mask = chosen.size, chosen.batch_size, chosen.outside_mask
         self.caption_dropout, self.views = chosen.caption_dropout, replace(self.views, flip=chosen.flip)
-        if found.settings.held_out and not self.held_out and not self.held_out_views:
-            share = found.settings.held_out
-            log.warning("%s would keep back %g of the photos, none are; give --data.held_out a number of photos", self.folder, share)
+        if self.held_out is None:
+            self.held_out = 0 if self.held_out_views else share_kept_back(found.settings.held_out, len(found.photos.photos))
         if self.held_out_views and not self.views.differ:
             raise SettingError(
                 f"views that are kept back must differ from the photo, held_out_views is {self.held_out_views} and views.zoom 1; give "
@@ -274,25 +278,11 @@ class PhotoData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Batches from the step on that the trainer is at; what it accumulates are the parts of one large batch."""
         if self.trainer is None:
-            return DataLoader(_FromStep(self.batch, 0), batch_size=None)
+            return DataLoader(FromStep(self.batch, 0), batch_size=None)
         rank, world, parts = self.trainer.global_rank, self.trainer.world_size, self.trainer.accumulate_grad_batches
 
         def make(index: int) -> Batch:
             step, part = divmod(index, parts)
             return self.batch(step, rank=part * world + rank, world=parts * world)
 
-        return DataLoader(_FromStep(make, self.trainer.global_step * parts), batch_size=None)
-
-
-class _FromStep(IterableDataset[Batch]):
-    """``make(k)`` for k = first, first + 1, ... without end."""
-
-    def __init__(self, make: Callable[[int], Batch], first: int) -> None:
-        self._make, self._first = make, first
-
-    @override
-    def __iter__(self) -> Iterator[Batch]:
-        step = self._first
-        while True:
-            yield self._make(step)
-            step += 1
+        return DataLoader(FromStep(make, self.trainer.global_step * parts), batch_size=None)

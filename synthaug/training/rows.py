@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -12,7 +13,7 @@ from synthaug.diffusion.objective import noised
 from synthaug.errors import SettingError
 from synthaug.training.loss import Loss
 
-__all__ = ["Batch", "Rows", "Share", "require_keys"]
+__all__ = ["Batch", "Rows", "Share", "require_keys", "seeded_dropout"]
 
 Batch = dict[str, Tensor]
 
@@ -117,3 +118,20 @@ def require_keys(given: Mapping[str, Tensor], keys: Iterable[str], *, why: str) 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if names else "nothing"
+
+
+@contextmanager
+def seeded_dropout(share: float, seed: int, device: torch.device) -> Iterator[None]:
+    """Let layers drop the same inputs at the same step, in a resumed run and when a step is tried again.
+
+    Args:
+        share: Share of inputs that is dropped; at 0 nothing is done.
+        seed: Of this step.
+        device: Where the layers are.
+    """
+    if share == 0:
+        yield
+        return
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

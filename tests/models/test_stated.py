@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.models.load import load_base
+from synthaug.models.stated import recorded_prediction
 
 V_YAML = "model:\n  params:\n    parameterization: v\n"
 EPS_YAML = "model:\n  params:\n    linear_start: 0.00085\n"
@@ -118,3 +119,17 @@ def test_another_prediction_is_refused(made):
 def test_a_configuration_that_cannot_be_read_is_named(made, sidecar):
     with pytest.raises(UnusableFileError, match=r"beside a checkpoint must have model.params, .*model.yaml has none that can be read"):
         read(made("sd1", sidecar=sidecar))
+
+
+@pytest.mark.parametrize(
+    ("lora", "expected"),
+    [
+        ({"synthaug.base": "b", "modelspec.prediction_type": "v"}, "v_prediction"),
+        ({"synthaug.base": "b", "modelspec.prediction_type": "epsilon"}, "epsilon"),
+        ({"modelspec.prediction_type": "v"}, None),
+        ({"synthaug.base": "b"}, None),
+    ],
+    ids=["v", "epsilon", "another tool's", "an old one of ours"],
+)
+def test_a_lora_file_says_what_its_base_predicts(lora, expected):
+    assert recorded_prediction(lora) == expected

@@ -6,7 +6,7 @@ import torch
 from fits import options
 
 from synthaug.errors import SettingError
-from synthaug.training import CopyRate
+from synthaug.training import CopyRate, SampleGrid
 from synthaug.training.run import fit
 
 
@@ -84,6 +84,40 @@ def test_drawing_and_scoring_do_not_change_what_is_learned(photo_folder, tiny_ba
 
     plain, seen = (LoraFile.read(tmp_path / f"{name}.safetensors").layers for name in ("plain", "watched"))
     assert all(torch.equal(plain[name].up, seen[name].up) for name in plain)
+
+
+def test_drawing_that_runs_out_of_memory_is_left_out_and_training_goes_on(photo_folder, tiny_base, tmp_path, monkeypatch, capsys):
+    class TooLarge(Blank):
+        def draw(self, lora: Path) -> torch.Tensor:
+            super().draw(lora)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore lines")
+
+    rate, draw = CopyRate(TooLarge(), Rising(), every_n_steps=2, stop_above=0.1), TooLarge()
+    whole = with_watcher(rate)
+    monkeypatch.setattr(
+        "synthaug.training.command.FitCLI._callbacks", lambda self, files: [SampleGrid(draw, every_n_steps=2), *whole(self, files)]
+    )
+
+    fit(options(tiny_base, photo_folder(5), tmp_path / "a.safetensors", steps=3))
+
+    said = capsys.readouterr().out
+    assert json.loads((tmp_path / "a-fit" / "report.json").read_text(encoding="utf-8"))["steps"] == 3
+    assert rate.measured == []
+    for what in ("the copy rate", "the sample grid"):
+        assert f"step 2: memory does not hold drawing beside training, {what} is left out (CUDA out of memory" in said
+
+
+@pytest.mark.parametrize("callback", [SampleGrid, lambda draw, **settings: CopyRate(draw, Rising(), **settings)])
+def test_another_failure_of_drawing_ends_the_run(callback, photo_folder, tiny_base, tmp_path, monkeypatch):
+    class Broken(Blank):
+        def draw(self, lora: Path) -> torch.Tensor:
+            super().draw(lora)
+            raise RuntimeError("shapes cannot be multiplied")
+
+    watched(monkeypatch, callback(Broken(), every_n_steps=1))
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        fit(options(tiny_base, photo_folder(5), tmp_path / "a.safetensors", steps=1))
 
 
 def test_measurements_survive_a_checkpoint():

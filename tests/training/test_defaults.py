@@ -25,9 +25,9 @@ def test_precision_is_what_the_card_computes_well_and_without_nan(card, precisio
     assert chosen(card).precision == precision
 
 
-def test_a_large_card_needs_no_checkpointing_and_a_small_one_does():
-    assert not chosen(RTX_3090).gradient_checkpointing
-    assert chosen(GTX_1080).gradient_checkpointing
+def test_a_large_card_needs_little_checkpointing_and_a_small_one_much():
+    assert chosen(RTX_3090).gradient_checkpointing == "wide"
+    assert chosen(GTX_1080).gradient_checkpointing is True
 
 
 @pytest.mark.parametrize("card", [GTX_1080, GTX_1660, RTX_2070, RTX_3060, RTX_3090])
@@ -105,3 +105,15 @@ def test_few_photos_are_not_taken_for_many_by_their_variants(tmp_path):
 
     assert count_groups(tmp_path / "out", "") == 5
     assert options == {"data.held_out": 0, "data.held_out_views": 1}
+
+
+@pytest.mark.parametrize(("split", "kept"), [("validation_split = 0.4", 2), ("validation_split = 0.0", 0)])
+def test_what_a_dataset_file_keeps_back_is_what_is_kept_back(split, kept, photo_folder, tmp_path):
+    folder = photo_folder(5)
+    path = tmp_path / "set.toml"
+    path.write_text(f"[[datasets]]\n{split}\n[[datasets.subsets]]\nimage_dir = '{folder.name}'\n", encoding="utf-8")
+
+    values, why = held_out(path, group="", measurements=1, views_differ=True)
+
+    assert values == {"data.held_out": kept, "data.held_out_views": 0}
+    assert "the file of the photos says" in why

@@ -4,7 +4,7 @@ import pytest
 import torch
 from checkpoints import bare_file, shrunken
 
-from synthaug.errors import NumericsError
+from synthaug.errors import NumericsError, SettingError
 from synthaug.models.load import load_base
 from synthaug.prompts.encode import TextStates, text_states_of, token_chunks
 from synthaug.training.base_marks import base_mark
@@ -157,3 +157,43 @@ def test_brackets_in_a_caption_are_brackets(tiny_base):
     assert entry["tokens"].tolist() == token_chunks("a (fish:1.5) BREAK on paper", base.tokenizer)[0]
     with torch.no_grad():
         assert torch.allclose(entry["states"], base.text_encoder(entry["tokens"][None])[0][0], atol=1e-6)
+
+
+def short_of(memory: set[str], monkeypatch, error=None) -> None:
+    """Let the memory of some devices be too small for any picture."""
+    posterior = Encoders._posterior
+
+    def limited(self, vae, picture):
+        if vae.device.type in memory:
+            raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore lines")
+        return posterior(self, vae, picture)
+
+    monkeypatch.setattr(Encoders, "_posterior", limited)
+
+
+def test_a_photo_that_the_card_does_not_hold_is_encoded_on_the_cpu_and_so_are_the_next(tiny_base, monkeypatch, capsys):
+    picture = torch.rand(3, 32, 48) * 2 - 1
+    expected = Encoders(str(tiny_base)).latents(picture, "a.jpg")
+    short_of({"meta"}, monkeypatch)
+    encoders = Encoders(str(tiny_base), device="meta")  # a device without memory
+
+    found = [encoders.latents(picture, name) for name in ("a.jpg", "b.jpg")]
+
+    assert all(torch.equal(a, b) for one in found for a, b in zip(one, expected, strict=True))
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 1
+    assert "a.jpg at 32 x 48 pixels does not fit into the memory of meta to be encoded (CUDA out of memory" in said[0]
+
+
+def test_a_photo_that_fits_nowhere_is_a_sentence(tiny_base, monkeypatch):
+    short_of({"meta", "cpu"}, monkeypatch)
+
+    with pytest.raises(SettingError, match=r"a.jpg at 32 x 48 pixels does not: CUDA out of memory.*; use a smaller --data.size"):
+        Encoders(str(tiny_base), device="meta").latents(torch.zeros(3, 32, 48), "a.jpg")
+
+
+def test_another_failure_of_the_encoder_is_not_taken_for_want_of_memory(tiny_base, monkeypatch):
+    short_of({"cpu"}, monkeypatch, RuntimeError("shapes cannot be multiplied"))
+
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        Encoders(str(tiny_base)).latents(torch.zeros(3, 32, 48), "a.jpg")

@@ -104,7 +104,8 @@ def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_parts_to_the_same
     assert max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)) < 1e-6
     assert capsys.readouterr().out.splitlines() == [repair.what for repair in module.repairs]
     assert (
-        "step 0: memory does not hold 5 photos of 32 x 48 at once (precision 32-true, gradient checkpointing off)" in module.repairs[0].what
+        "step 0: memory does not hold 5 photos of 32 x 48 at once (precision 32-true, gradient checkpointing wide)"
+        in module.repairs[0].what
     )
     assert "a batch of 5 is computed in 4 parts, to the same result" in module.repairs[1].what
 
@@ -133,10 +134,26 @@ def test_a_single_photo_that_does_not_fit_is_a_sentence_with_the_numbers(monkeyp
 
     with pytest.raises(
         SettingError,
-        match=r"one of 32 x 48 pixels does not at step 0 \(batch of 3 in 3 parts, precision 32-true, gradient checkpointing on\): "
+        match=r"one of 32 x 48 pixels does not at step 0 \(batch of 3 in 3 parts, precision 32-true, gradient checkpointing true\): "
         r"CUDA out of memory. Tried to allocate 2.00 GiB; use --model.gradient_checkpointing true, a smaller --data.size",
     ):
         step(module, tiny_batch(3))
+
+
+def test_measuring_that_runs_out_of_memory_is_repeated_in_smaller_parts(monkeypatch, module, capsys):
+    logged = {}
+    monkeypatch.setattr(module, "log", lambda name, value, **_: logged.update({name: float(value.detach())}))
+    module.validation_step(tiny_batch(5), 0)
+    whole = logged.pop("val/loss")
+    tried = running_out(monkeypatch, module, above=3)
+
+    module.validation_step(tiny_batch(5), 0)
+
+    assert tried[:3] == [5, 3, 2]
+    assert max(tried[3:]) == 3
+    assert module.micro_batches == 2
+    assert abs(logged["val/loss"] - whole) < 1e-6
+    assert "memory does not hold 5 photos of 32 x 48 at once" in capsys.readouterr().out
 
 
 def test_other_failures_are_not_taken_for_want_of_memory(monkeypatch, module):

@@ -40,3 +40,21 @@ def test_counting_leaves_the_network_alone(tiny_base):
 
 def test_the_rate_of_this_machine_is_a_rate():
     assert 1e8 < rate_of(torch.device("cpu"), torch.float32) < 1e14
+
+
+def test_the_rate_is_that_of_the_idle_moments_of_a_loaded_machine(monkeypatch):
+    seconds = iter([9.0, 7.0, 8.0, 9.0, 6.0, 0.5, *[9.0] * 20])
+    clock, products = [0.0], []
+
+    def product(*_):
+        clock[0] += next(seconds)
+        products.append(clock[0])
+
+    monkeypatch.setattr("synthaug.training.estimate.torch.mm", product)
+    monkeypatch.setattr("synthaug.training.estimate.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("synthaug.training.estimate.time.sleep", lambda _: None)
+
+    rate = rate_of(torch.device("cpu"), torch.float32)
+
+    assert len(products) > 5
+    assert rate == 2 * 1024**3 / 0.5

@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import bare_file, shrunken
+from fits import options
 from photo_sets import Drawer, buckets, encoded, rows_of
 
 from synthaug.errors import SettingError
 from synthaug.photos.kohya import SetSettings, read_training_set
+from synthaug.training.command import FitCLI
 from synthaug.training.photo_data import PhotoData
 from synthaug.training.views import Views
 
@@ -140,12 +143,34 @@ def test_settings_that_make_no_sense_are_refused_before_anything_is_read(setting
         PhotoData(Path("nowhere"), **settings)
 
 
-def test_photos_that_the_file_would_keep_back_are_not_passed_over_in_silence(photo_folder, tiny_base, monkeypatch, caplog):
-    with_rules(monkeypatch, *[Plain()] * 5, settings=SetSettings(held_out=0.2))
-    folder = photo_folder(5)
+@pytest.mark.parametrize(
+    ("given", "kept"), [({}, 2), ({"held_out": 0}, 0), ({"held_out": 1}, 1), ({"held_out_views": 1}, 0)],
+    ids=["the file's share", "none by option", "another number by option", "views by option"],
+)  # fmt: skip
+def test_the_share_that_the_file_keeps_back_is_kept_back_unless_an_option_says_otherwise(given, kept, photo_folder, tiny_base, monkeypatch):
+    with_rules(monkeypatch, *[Plain()] * 6, settings=SetSettings(held_out=0.3))
 
-    encoded(folder, tiny_base)
-    assert f"{folder} would keep back 0.2 of the photos, none are; give --data.held_out a number of photos" in caplog.text
-    caplog.clear()
-    encoded(folder, tiny_base, held_out=1)
-    assert "keep back" not in caplog.text
+    data = encoded(photo_folder(6), tiny_base, views=Views(count=1, zoom=1.15), **given)
+
+    assert (data.facts().held_out, data.facts().photos) == (kept, 6 - kept)
+
+
+@pytest.mark.filterwarnings("ignore:LightningCLI's args parameter")
+@pytest.mark.parametrize(("asked", "side"), [("epsilon", 512), ("v_prediction", 768)])
+def test_what_the_user_says_the_base_predicts_decides_size_and_encoders_where_its_file_does_not_say(
+    asked, side, photo_folder, tmp_path, monkeypatch
+):
+    class Stop(Exception):  # noqa: N818  # no failure
+        pass
+
+    def stop(items, encoding, **_):
+        raise Stop(encoding.encoders.prediction)
+
+    monkeypatch.setattr("synthaug.training.photo_data.EncodedSet.of", stop)
+    base = bare_file(shrunken("sd2", tmp_path), tmp_path / "sd2.safetensors")
+    cli = FitCLI(options(base, photo_folder(5), tmp_path / "a.safetensors", "--model.prediction", asked))
+
+    with pytest.raises(Stop, match=asked):
+        cli.datamodule.setup("fit")
+
+    assert cli.datamodule.size == (side, side)

@@ -103,6 +103,16 @@ def test_a_run_is_not_resumed_with_photos_shown_more_often(photo_folder, tiny_ba
         fit([*argv, "--resume", "true"])
 
 
+def test_a_run_is_not_resumed_with_photos_whose_names_give_them_another_order(photo_folder, tiny_base, tmp_path):
+    folder = photo_folder(5)
+    argv = options(tiny_base, folder, tmp_path / "a.safetensors", "--save_every", "2", "--data.group", "0", steps=2)
+    fit(argv)
+    (folder / "photo_00.jpg").rename(folder / "photo_99.jpg")
+
+    with pytest.raises(SettingError, match="its own order of photos, which their names give, 5 of 5 stand elsewhere; put them back"):
+        fit([*argv, "--resume", "true"])
+
+
 def test_masks_that_do_not_count_may_change(photo_folder, tiny_base, tmp_path):
     folder = masked(photo_folder(5), [(0, 0, 32, 32)] * 5)
     argv = options(tiny_base, folder, tmp_path / "a.safetensors", "--save_every", "2", steps=2)
