@@ -22,6 +22,7 @@ import torch
 from diffusers.models.activations import GEGLU
 from torch import Tensor, nn
 from torch.nn.functional import conv2d
+from torch.nn.grad import conv2d_input
 from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
@@ -74,7 +75,7 @@ def _give_back_between(unet: nn.Module) -> None:
 
 def _give_back_later(_: nn.Module, __: Any, answer: Tensor) -> None:
     if answer.requires_grad:
-        answer.register_hook(lambda _: give_back())
+        answer.register_hook(lambda _: give_back())  # type: ignore[no-untyped-call]  # torch leaves it without types
 
 
 def _is_plain(module: nn.Conv2d) -> bool:
@@ -105,7 +106,7 @@ class _FrozenConvolution(torch.autograd.Function):
     @override
     def backward(ctx: Any, *outer: Tensor) -> Any:
         (weight,) = ctx.saved_tensors
-        gradient = torch.nn.grad.conv2d_input(ctx.shape, weight.to(outer[0].dtype), outer[0], *ctx.settings)
+        gradient = conv2d_input(ctx.shape, weight.to(outer[0].dtype), outer[0], *ctx.settings)  # type: ignore[no-untyped-call]  # the same
         return gradient.to(ctx.dtype), None, None, None
 
 

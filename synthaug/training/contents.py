@@ -64,9 +64,9 @@ def changed_contents(was: Mapping[str, Sequence[str]], now: Mapping[str, Sequenc
         if kind in was and before != after:
             gone, new = (before - after).total(), (after - before).total()
             return f"{words}, {gone} of {before.total()} are gone or changed and {new} are new"
-    before, after = was.get("order", now.get("order", ())), now.get("order", ())
-    if moved := sum(a != b for a, b in zip(before, after, strict=True)):
-        return f"order of photos, which their names give, {moved} of {len(after)} stand elsewhere"
+    there = now.get("order", ())
+    if moved := sum(a != b for a, b in zip(was.get("order", there), there, strict=True)):
+        return f"order of photos, which their names give, {moved} of {len(there)} stand elsewhere"
     return ""
 
 

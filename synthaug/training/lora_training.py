@@ -189,8 +189,8 @@ class LoraTraining(LightningModule):
         if self._trainer is not None:
             share = Share(rank=self.trainer.global_rank, world=self.trainer.world_size)
             turn = batch_idx % self.trainer.accumulate_grad_batches
-        if turn == 0:  # what was stepped with is not kept through this step
-            self.zero_grad()
+            if turn == 0:  # what was stepped with is not kept through this step
+                self.zero_grad()
         names: tuple[str | int, ...] = ("noise", self.global_step, *([turn] if turn else []))
         generator = torch.Generator().manual_seed(seed_for(self.seed, *names))
         rows = Rows.drawn(batch, self.loss, (self.alpha, self.sigma), generator, share)

@@ -153,7 +153,7 @@ class PhotoData(LightningDataModule):
         device = "cpu" if self.trainer is None else self.trainer.strategy.root_device
         encoders, cache = self._encoders(device), Cache(cache_folder(self.cache))
         photos = items_of(found.photos, found.rules, chosen.buckets, chosen.size)
-        trained, back = kept_back(found.photos.photos, self.held_out, seed=self.seed)
+        trained, back = kept_back(found.photos.photos, self.held_out or 0, seed=self.seed)
         self._items = [*photos, *self._regular_items(found, {photos[row].size for row in trained}, encoders)]
         self._order = self._ordered(trained, photos=len(photos))
         encoding = PhotoEncoding(
