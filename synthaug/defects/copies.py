@@ -37,8 +37,9 @@ class TrainingDefects:
         >>> mask = torch.zeros(40, 60, dtype=torch.uint8)
         >>> mask[10:30, 20:40] = 1
         >>> known = TrainingDefects([image], [mask], names=["a.png"])
-        >>> known.nearest(image, mask)
-        (0.0, 'a.png')
+        >>> distance, name = known.nearest(image, mask)
+        >>> distance < 0.01, name
+        (True, 'a.png')
     """
 
     def __init__(self, images: Sequence[Tensor], masks: Sequence[Tensor], names: Sequence[str] = ()) -> None:

@@ -13,25 +13,29 @@ import torch
 from torch import Tensor
 
 from synthaug.defects.copies import TrainingDefects
-from synthaug.defects.masks import check_mask
+from synthaug.defects.masks import check_mask, restrict
 from synthaug.defects.recover import RecoveryLimits, count_kinds, judge_filled, recover_mask
 from synthaug.errors import SettingError
+from synthaug.generation.inpainting import softened
 from synthaug.generation.plan import Plan
 from synthaug.generation.sampler import Sampler
 from synthaug.photos.regions import grown, shrunk
 from synthaug.records import Request, Verdict
 from synthaug.seeds import seed_for
 
-__all__ = ["Filled", "Filler", "Placement", "count_rejections", "place"]
+__all__ = ["Filled", "Filler", "Placement", "confined", "count_rejections", "place"]
 
 THINNEST = 5
 """Pixels across that a redrawn place has at least, so that a soft edge leaves a middle that is redrawn in full."""
 
-CELLS = 2
-"""Places of the latent across that it has at least."""
+CELLS = 1.5
+"""Places of the latent across that it has at least: wherever they begin, half of one is covered."""
 
 ROOM = 1.0
 """Surroundings that are shown on each side of a small defect, against its own longer side."""
+
+EDGE = 3
+"""Pixels around what changed that stay as they were drawn, more or less."""
 
 LEAST_ROOM, SMALL = 12, 0.4
 """Pixels of surroundings at least; share of the picture's side below which a defect is enlarged."""
@@ -53,10 +57,13 @@ class Placement:
     mask_padding: int
     """Pixels around the mask that are shown."""
 
+    thickened: int
+    """Pixels by which ``redrawn`` goes beyond what was asked for."""
+
     @property
     def reach(self) -> int:
-        """Pixels beyond ``redrawn`` that change."""
-        return int(2.5 * self.mask_blur + 0.5)
+        """Pixels beyond what was asked for that may change."""
+        return self.thickened + int(2.5 * self.mask_blur + 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +71,7 @@ class Filled:
     """A normal photo with a defect."""
 
     image: Tensor
-    """uint8 (3, H, W), bit for bit the normal photo outside ``redrawn`` and its soft edge."""
+    """uint8 (3, H, W), bit for bit the normal photo farther than six pixels from ``mask``, and everywhere when that is empty."""
 
     mask: Tensor
     """What changed, uint8 (H, W), 1 = defect."""
@@ -111,8 +118,26 @@ def place(mask: Tensor, *, factor: int) -> Placement:
     grow = max(0, math.ceil((wanted - thick) / 2))
     return Placement(
         redrawn=grown(marked, grow).to(torch.uint8), mask_blur=max(1, min(4, (thick + 2 * grow) // 6)), only_masked=enlarged > 1,
-        mask_padding=padding,
+        mask_padding=padding, thickened=grow,
     )  # fmt: skip
+
+
+def confined(image: Tensor, normal: Tensor, mask: Tensor) -> Tensor:
+    """A filled image with the normal photo back wherever nothing visible changed, so that no redrawn grain gives the place away.
+
+    Args:
+        image: uint8 (3, H, W).
+        normal: uint8 (3, H, W).
+        mask: What changed, uint8 (H, W); it stays in full, with a soft edge of six pixels around it.
+
+    Example:
+        >>> normal, mask = torch.zeros(3, 1, 16, dtype=torch.uint8), torch.zeros(1, 16, dtype=torch.uint8)
+        >>> mask[:, :4] = 1
+        >>> confined(normal + 100, normal, mask)[0, 0].tolist()
+        [100, 100, 100, 100, 100, 94, 70, 30, 6, 0, 0, 0, 0, 0, 0, 0]
+    """
+    cover = softened(grown((mask > 0).float(), EDGE).to(torch.uint8), 1)
+    return (normal.float() + cover * (image.float() - normal.float())).round().to(torch.uint8)
 
 
 class Filler:
@@ -121,7 +146,7 @@ class Filler:
     Args:
         sampler: Draws, with a base that redraws by blending (4 channels) or one made for it (9 channels).
         plan: Words, LoRAs, steps and so on; its size is that of the window that is drawn, cut out of larger photos.
-        limits: What is rejected.
+        limits: What is rejected; the usual ones when left out.
         known: Training defects that must not be repeated.
         tries: Drawings of one photo at most, each with a seed of its own.
         batch: Photos that are drawn together.
@@ -136,14 +161,15 @@ class Filler:
     """
 
     def __init__(
-        self, sampler: Sampler, plan: Plan, *, limits: RecoveryLimits = RecoveryLimits(), known: TrainingDefects | None = None, tries: int = 3,
-        batch: int = 8,
+        self, sampler: Sampler, plan: Plan, *, limits: RecoveryLimits | None = None, known: TrainingDefects | None = None,
+        tries: int = 3, batch: int = 8,
     ) -> None:  # fmt: skip
         if tries < 1 or batch < 1:
             raise SettingError(f"tries and batch must be at least 1, got {tries} and {batch}")
         if plan.image or plan.mask or plan.hires:
             raise SettingError("a plan for filling must have no image, mask or second pass of its own; leave them out")
-        self.sampler, self.plan, self.limits, self.known, self.tries, self.batch = sampler, plan, limits, known, tries, batch
+        self.sampler, self.plan, self.known, self.tries, self.batch = sampler, plan, known, tries, batch
+        self.limits = RecoveryLimits() if limits is None else limits
 
     def __call__(
         self, normals: Sequence[Tensor], masks: Sequence[Tensor], *, areas: Sequence[Tensor] | None = None, first: int = 0
@@ -160,7 +186,8 @@ class Filler:
             One for each photo, those without a good try too: look at ``verdict.keep``.
 
         Raises:
-            SettingError: If there is no photo, the numbers differ, or a mask cannot be used, see :func:`~synthaug.defects.masks.check_mask`.
+            SettingError: If there is no photo, the numbers differ, a defect is larger than what is drawn, or a mask cannot be used, see
+                :func:`synthaug.defects.masks.check_mask`.
             UnusableFileError: If a LoRA of the plan cannot be used with the base.
         """
         if not normals or len(normals) != len(masks) or (areas is not None and len(areas) != len(normals)):
@@ -189,7 +216,7 @@ class Filler:
                 f"a normal photo must be uint8 with sides of 8 pixels at least, number {index} is {normal.dtype}, {height} x {width}"
             )
         check_mask(mask, (height, width), area=area, name=f"mask {index}")
-        kept = ((mask > 0) & (area > 0)).to(torch.uint8) if area is not None else (mask > 0).to(torch.uint8)
+        kept = restrict(mask, mask if area is None else area)
         size = min(self.plan.size[0], height // 8 * 8), min(self.plan.size[1], width // 8 * 8)
         box = _window(kept, size, index)
         return _Asked(index=index, normal=normal, asked=kept, box=box, placement=place(kept[box], factor=self.sampler.networks.factor))
@@ -218,9 +245,16 @@ class Filler:
     def _judged(self, each: _Asked, request: Request, window: Tensor) -> Filled:
         image, redrawn = each.normal.clone(), torch.zeros_like(each.asked)
         image[:, each.box[0], each.box[1]], redrawn[each.box] = window, each.placement.redrawn
-        found = recover_mask(each.normal, image, redrawn, reach=each.placement.reach, limits=self.limits)
+        found = recover_mask(each.normal, image, each.asked, reach=each.placement.reach, limits=self.limits)
         verdict = judge_filled(image, found, limits=self.limits, known=self.known)
-        return Filled(image=image, mask=found.mask, asked=each.asked, redrawn=redrawn, request=request, verdict=verdict)
+        return Filled(
+            image=confined(image, each.normal, found.mask),
+            mask=found.mask,
+            asked=each.asked,
+            redrawn=redrawn,
+            request=request,
+            verdict=verdict,
+        )
 
 
 def count_rejections(filled: Sequence[Filled]) -> dict[str, int]:
@@ -246,8 +280,10 @@ def _window(mask: Tensor, size: tuple[int, int], index: int) -> tuple[slice, sli
     box = []
     for side, whole, begin, end in zip(size, mask.shape, low, high, strict=True):
         if end - begin > side:
-            raise SettingError(f"a defect must fit into what is drawn, mask {index} is {end - begin} pixels long and the plan draws {side}; "
-                               "give the plan a larger size, or ask for a smaller defect")  # fmt: skip
+            raise SettingError(
+                f"a defect must fit into what is drawn, mask {index} is {end - begin} pixels long and {side} are drawn; "
+                "give the plan a larger size, or ask for a smaller defect"
+            )
         at = min(max(0, (begin + end - side) // 2), whole - side)
         box.append(slice(at, at + side))
     return box[0], box[1]

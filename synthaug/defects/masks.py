@@ -84,11 +84,11 @@ def check_mask(mask: Tensor, size: tuple[int, int], *, area: Tensor | None = Non
 
     Example:
         >>> mask = torch.ones(20, 30, dtype=torch.uint8)
-        >>> mask[5:8, 5:8] = 0
+        >>> mask[5:8, 5:9] = 0
         >>> check_mask(mask, (20, 30), name="a.png")
         Traceback (most recent call last):
         ...
-        synthaug.errors.SettingError: a mask must mark the defect, a.png marks 98% of the photo and all of its border, so it looks ...
+        synthaug.errors.SettingError: a mask must mark the defect, a.png marks 98% of the photo and all of its border, so ...
     """
     _check_size(mask, size, name)
     marked = mask > 0

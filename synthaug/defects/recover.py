@@ -53,7 +53,7 @@ class RecoveryLimits:
     """Greatest share of the change that lies outside the region that was asked for."""
 
     filled: float = 0.1
-    """Least share of the region that was asked for that changed."""
+    """Least number of changed pixels over those that were asked for."""
 
     copy: float = 0.35
     """A copy below this many times the distance that training defects keep from each other."""
@@ -81,7 +81,7 @@ class RecoveredMask:
     """Share of the change that lies outside the grown region, 0 to 1; 0 for pictures that were put together pixel by pixel."""
 
     filled: float
-    """Share of the region that was asked for that changed, 0 to 1."""
+    """Pixels that changed over pixels that were asked for, 1 at most."""
 
 
 def recover_mask(
@@ -124,7 +124,7 @@ def recover_mask(
         mask=mask.to(torch.uint8),
         peak=_reached(inside),
         spilled=float(elsewhere.sum() / changed) if changed else 0.0,
-        filled=float((mask * (asked > 0)).sum() / (asked > 0).sum()),
+        filled=min(1.0, float(mask.sum() / (asked > 0).sum())),
     )
 
 
@@ -151,7 +151,7 @@ def judge_filled(
     scores = {
         "visible": min(1.0, found.peak / (2 * limits.visible)),
         "inside": 1 - found.spilled,
-        "filled": min(1.0, found.filled),
+        "filled": found.filled,
     }
     reason = ""
     if found.peak < limits.visible:
@@ -159,7 +159,7 @@ def judge_filled(
     elif found.spilled > limits.spilled:
         reason = f"{KINDS[1]}: {found.spilled:.0%} of the change lies outside the region asked for, {limits.spilled:.0%} may"
     elif found.filled < limits.filled:
-        reason = f"{KINDS[2]}: {found.filled:.0%} of the region asked for changed, {limits.filled:.0%} must"
+        reason = f"{KINDS[2]}: {found.filled:.0%} as many pixels changed as were asked for, {limits.filled:.0%} must"
     if known is not None and found.mask.any():
         distance, name = known.nearest(image, found.mask)
         scores["new"] = min(1.0, distance)

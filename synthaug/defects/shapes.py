@@ -120,7 +120,8 @@ def draw_shape(
     pixels = max(4, round(float(np.exp(rng.uniform(np.log(low), np.log(high)))) * size[0] * size[1]))
     if pixels > 0.9 * int(area.sum()):
         raise SettingError(
-            f"a shape must be smaller than the object, the object has {int(area.sum())} pixels and the shape {pixels}; ask for a smaller share"
+            f"a shape must be smaller than the object, the object has {int(area.sum())} pixels and the shape {pixels}; "
+            "ask for a smaller share"
         )
     return draw(size, pixels=pixels, rng=rng, area=area)
 
@@ -175,7 +176,8 @@ def stroke(size: tuple[int, int], *, pixels: int, rng: Rng, area: Tensor) -> Ten
 def warped(mask: Tensor, size: tuple[int, int], *, pixels: int, rng: Rng, area: Tensor) -> Tensor:
     """The mask of a real defect turned, mirrored, squeezed, bent and moved onto the object, about so many pixels, uint8 (H, W).
 
-    Of a mask in several parts the largest is taken, with those at least a third as large: a shape is not made of crumbs. Affine and elastic, after Simard et al. 2003, https://doi.org/10.1109/ICDAR.2003.1227801, the displacement being gradient noise.
+    Of a mask in several parts the largest is taken, with those at least a third as large: a shape is not made of crumbs. Affine and
+    elastic, after Simard et al. 2003, https://doi.org/10.1109/ICDAR.2003.1227801, the displacement being gradient noise.
 
     Args:
         mask: uint8 (h, w), not empty.
