@@ -13,7 +13,7 @@ from torch import Tensor
 
 from synthaug.curation.near_copies import copy_distances, thumbnails
 from synthaug.errors import SettingError
-from synthaug.photos.regions import blurred, grown
+from synthaug.photos.regions import blurred, grown, parts
 
 __all__ = ["TrainingDefects"]
 
@@ -52,8 +52,10 @@ class TrainingDefects:
                     f"the mask of a training defect must mark a part of its image, {name} has an image of {tuple(image.shape[1:])} and "
                     f"a mask of {tuple(mask.shape)} with {int((mask > 0).sum())} marked pixels; leave it out or mend its mask"
                 )
-        self._sides = [_side(mask) for mask in masks]
-        self._looks = [thumbnails(_cut(image, mask, side)[None]) for image, mask, side in zip(images, masks, self._sides, strict=True)]
+        pieces = [(row, image, piece) for row, (image, mask) in enumerate(zip(images, masks, strict=True)) for piece in _pieces(mask)]
+        self._rows = [row for row, _, _ in pieces]
+        self._sides = [_side(piece) for _, _, piece in pieces]
+        self._looks = torch.cat([thumbnails(_cut(image, piece, _side(piece))[None]) for _, image, piece in pieces])
         among = [self._distances(image, mask, leave_out=row)[0] for row, (image, mask) in enumerate(zip(images, masks, strict=True))]
         self.usual = float(torch.tensor(among).median()) if len(images) > 1 else 1.0
         """Distance between nearest training defects; 1 where there is but one."""
@@ -73,14 +75,21 @@ class TrainingDefects:
 
     def _distances(self, image: Tensor, mask: Tensor, *, leave_out: int = -1) -> tuple[float, int]:
         """The least distance and its row; cut out as large as the other one, and as large as itself."""
-        own = thumbnails(_cut(image, mask, _side(mask))[None])
-        at_sides = {side: thumbnails(_cut(image, mask, side)[None]) for side in set(self._sides)}
-        found = [
-            (float(copy_distances(torch.cat([own, at_sides[side]]), look).min()), row)
-            for row, (side, look) in enumerate(zip(self._sides, self._looks, strict=True))
-            if row != leave_out
-        ]
-        return min(found, default=(1.0, 0))
+        best, nearest = 2.0, 0
+        for piece in _pieces(mask):
+            own = _side(piece)
+            looks = {side: thumbnails(_cut(image, piece, side)[None]) for side in {own, *self._sides}}
+            for row, side, known in zip(self._rows, self._sides, self._looks, strict=True):
+                if row != leave_out:
+                    distance = float(copy_distances(torch.cat([looks[own], looks[side]]), known[None]).min())
+                    best, nearest = min((best, nearest), (distance, row))
+        return best, nearest
+
+
+def _pieces(mask: Tensor) -> list[Tensor]:
+    """The largest connected part of a mask and those at least a third as large, at most three, float (H, W)."""
+    found = parts((mask > 0).float(), least=0)
+    return [piece for piece in found[:3] if piece.sum() >= found[0].sum() / 3]
 
 
 def _box(mask: Tensor) -> tuple[int, int, int, int]:

@@ -55,7 +55,7 @@ class RecoveryLimits:
     filled: float = 0.1
     """Least number of changed pixels over those that were asked for."""
 
-    copy: float = 0.35
+    copy: float = 0.45
     """A copy below this many times the distance that training defects keep from each other."""
 
     def __post_init__(self) -> None:
