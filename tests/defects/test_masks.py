@@ -79,7 +79,7 @@ def test_a_place_without_masks_is_refused(tmp_path, name, sentence):
 def test_a_folder_of_bad_masks_says_why(wanted, tmp_path):
     Image.fromarray((0 * wanted).numpy()).save(tmp_path / "a.png")
 
-    with pytest.raises(UnusableFileError, match="the first of 1: a mask must mark the defect, a.png is empty"):
+    with pytest.raises(UnusableFileError, match=r"the first of 1: a mask must mark the defect, a.png is empty"):
         read_defect_masks(tmp_path)
 
 
@@ -129,7 +129,9 @@ def test_the_objects_area_is_the_given_one_or_found_or_all_with_a_doubt():
     assert torch.equal(given.mask, _right_half())
 
 
-@pytest.mark.parametrize(("given", "sentence"), [(torch.zeros(SIZE), "must mark the object, got an empty one"), (torch.ones(3, 4), r"\(3, 4\)")])
+@pytest.mark.parametrize(
+    ("given", "sentence"), [(torch.zeros(SIZE), "must mark the object, got an empty one"), (torch.ones(3, 4), r"\(3, 4\)")]
+)
 def test_a_bad_area_is_refused(given, sentence):
     with pytest.raises(SettingError, match=sentence):
         object_area(torch.zeros(3, *SIZE, dtype=torch.uint8), given)
