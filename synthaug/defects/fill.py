@@ -239,7 +239,8 @@ class Filler:
         return replace(
             self.plan.request(each.index),
             seed=seed_for(self.plan.seed, "fill", each.index, attempt) >> 10,  # 53 bits survive JSON in any language
-            size=tuple(how.redrawn.shape), mask_blur=how.mask_blur, only_masked=how.only_masked, mask_padding=how.mask_padding,
+            size=(how.redrawn.shape[0], how.redrawn.shape[1]),
+            mask_blur=how.mask_blur, only_masked=how.only_masked, mask_padding=how.mask_padding,
         )  # fmt: skip
 
     def _judged(self, each: _Asked, request: Request, window: Tensor) -> Filled:

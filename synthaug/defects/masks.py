@@ -177,7 +177,7 @@ def read_defect_masks(place: Path | str, *, inverted: bool = False) -> dict[str,
 
 def _of_classes(picture: Tensor, mask: Tensor, name: str) -> Tensor:
     """What is not black in a picture of few colours; the mask as it is elsewhere."""
-    colours = picture.flatten(1).unique(dim=1)
+    colours = torch.unique(picture.flatten(1), dim=1)
     if colours.shape[1] < 2 or colours.shape[1] > FEW or int(colours.sum(0).min()) > 0:
         return mask
     log.warning("%s has no bright pixel but %d colours beside black; all that is not black is taken for defect", name, colours.shape[1] - 1)

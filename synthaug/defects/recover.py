@@ -190,7 +190,8 @@ def change(normal: Tensor, image: Tensor) -> Tensor:
     apart = _smoothed(_opponent(image) - before, SMOOTHING)
     grain = (before - _smoothed(before, 2.0)).square()
     usual = (FLOOR**2 + GRAIN * blurred(grain, 4)).sqrt()
-    return torch.linalg.vector_norm(apart / usual, dim=0)
+    z: Tensor = torch.linalg.vector_norm(apart / usual, dim=0)
+    return z
 
 
 def _hysteresis(z: Tensor, sure: float) -> Tensor:
@@ -203,8 +204,9 @@ def _hysteresis(z: Tensor, sure: float) -> Tensor:
     while True:  # grows by a pixel a turn
         more = F.max_pool2d(found[None, None], 3, 1, 1)[0, 0] * within
         if torch.equal(more, found):
-            return filled(found)
+            break
         found = more
+    return filled(found)
 
 
 def _reached(z: Tensor) -> float:

@@ -69,7 +69,7 @@ def perlin(shape: tuple[int, int], *, scale: tuple[int, int], rng: Rng) -> Plane
     fade_v, fade_u = (t * t * t * (t * (t * 6 - 15) + 10) for t in (v, u))
     above = pull(0, 0) + fade_u * (pull(0, 1) - pull(0, 0))
     below = pull(1, 0) + fade_u * (pull(1, 1) - pull(1, 0))
-    return np.clip(np.float32(2**0.5) * (above + fade_v * (below - above)), -1, 1)
+    return np.asarray(np.clip(np.float32(2**0.5) * (above + fade_v * (below - above)), -1, 1), np.float32)
 
 
 def _cells(length: int, cells: int) -> tuple[NDArray[np.intp], Plane]:

@@ -161,7 +161,7 @@ def test_what_lies_beside_the_object_is_left_out(sampler, photos, masks):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda p, m: (p[:0], m[:0]), "filling needs normal photos, and a mask for each, got 0 photos, 0 masks; give photos without a defect"),
+        (lambda p, m: (p[:0], m[:0]), "needs normal photos, and a mask for each, got 0 photos, 0 masks; give photos without a defect"),
         (lambda p, m: (p, m[:1]), "got 3 photos, 1 masks"),
         (lambda p, m: (p, [m[0], 0 * m[1], m[2]]), "mask 1 is empty"),
         (lambda p, m: (p, [1 - m[1], *m[1:]]), "mask 0 marks 100% of the photo and all of its border, so it looks inverted"),

@@ -52,10 +52,11 @@ def test_a_mask_of_any_mode_is_read_alike(kind, wanted, tmp_path):
     assert torch.equal(read_defect_mask(tmp_path / "mask.png", inverted=True), 1 - wanted)
 
 
-def test_a_black_mask_stays_empty(tmp_path):
+def test_a_black_mask_stays_empty(tmp_path, caplog):
     Image.new("L", (9, 7)).save(tmp_path / "mask.png")
 
     assert not read_defect_mask(tmp_path / "mask.png").any()
+    assert not caplog.text, "there is no colour to take for a defect"
 
 
 def test_a_folder_gives_its_good_masks_and_names_the_others(wanted, tmp_path, caplog):
