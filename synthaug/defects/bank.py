@@ -202,7 +202,9 @@ def _read(folder: Path, row: dict[str, Any]) -> Cutout:
     """A cut-out from disk; whatever is wrong with it is said in a sentence."""
     try:
         names = row["file"], row["mask"]
-        kept = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items() if key not in ("file", "mask")}
+        kept: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in row.items() if key not in ("file", "mask")
+        }
         origin = Origin(**kept)
     except (KeyError, TypeError) as error:
         raise UnusableFileError(

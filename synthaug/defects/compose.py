@@ -50,7 +50,7 @@ class Pasting:
         synthaug.errors.SettingError: unknown blending 'magic'; choose one of: feather, poisson, ratio
     """
 
-    blending: str | tuple[str, ...] = ("poisson", "ratio")
+    blending: str | tuple[str, ...] = ("poisson", "feather")
     """``feather``, ``ratio`` or ``poisson``, or several of them to draw from."""
 
     scale: tuple[float, float] = (0.8, 1.25)
@@ -180,7 +180,9 @@ class _Ready:
         if not mask.any():
             return None
         box = _around(out[3] > 1)
-        return _Piece(pixels=out[:3, *box], alpha=out[3, *box] / 255, mask=mask[box], mean=self.mean, spread=self.spread)
+        return _Piece(
+            pixels=out[:3, *box], alpha=np.asarray(out[3, *box] / 255, np.float32), mask=mask[box], mean=self.mean, spread=self.spread
+        )
 
 
 def _around(inside: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -202,7 +204,8 @@ def _relit(piece: _Piece, under: Plane, *, relight: bool) -> Plane:
 def _level(around: Plane) -> tuple[Plane, Plane]:
     """Middle and spread of pixels (3, N), each (3, 1, 1); other defects among them do little harm (median, and median deviation)."""
     middle = np.median(around, 1)
-    return middle[:, None, None], 1.4826 * np.median(np.abs(around - middle[:, None]), 1)[:, None, None]
+    spread = np.float32(1.4826) * np.median(np.abs(around - middle[:, None]), 1)
+    return middle[:, None, None], spread[:, None, None]
 
 
 def _feather(piece: _Piece, under: Plane, *, relight: bool) -> Plane:
@@ -211,9 +214,9 @@ def _feather(piece: _Piece, under: Plane, *, relight: bool) -> Plane:
 
 def _ratio(piece: _Piece, under: Plane, *, relight: bool) -> Plane:
     """Relighting is what a ratio is; without it the cut-out's own surroundings are put to the place's level."""
-    ratio = np.clip(piece.pixels / np.maximum(piece.mean, 1), 0, 4)
+    ratio: Plane = np.clip(piece.pixels / np.maximum(piece.mean, 1), 0, 4)
     base = under if relight else piece.mean
-    return under + piece.alpha * (base * ratio - under)
+    return np.asarray(under + piece.alpha * (base * ratio - under), np.float32)
 
 
 def _poisson(piece: _Piece, under: Plane, *, relight: bool) -> Plane:

@@ -133,7 +133,7 @@ class PoissonPaste:
         return _first(self._attempt, picture, free, rng)
 
     def _attempt(self, picture: Plane, free: Area, rng: Rng) -> Change | None:
-        other = self.normals[rng.integers(len(self.normals))].numpy().astype(np.float32) if self.normals else picture
+        other = self.normals[int(rng.integers(len(self.normals)))].numpy().astype(np.float32) if self.normals else picture
         height, width = (max(3, int(min(0.03 + rng.gamma(2, 0.1), 0.4) * side)) for side in picture.shape[1:])
         grow = float(np.clip(rng.normal(1, 0.5), 0.7, 1.3))
         high, wide = min(other.shape[1], max(3, round(height / grow))), min(other.shape[2], max(3, round(width / grow)))

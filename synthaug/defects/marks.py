@@ -43,7 +43,7 @@ class Label:
             return changes[0].kind
         if self.key == "labels":
             return torch.cat([self.value, self.value.new_full((len(changes),), int(label))])
-        return torch.full_like(self.value, label) if isinstance(self.value, Tensor) else type(self.value)(label)
+        return torch.full_like(self.value, int(label)) if isinstance(self.value, Tensor) else type(self.value)(label)
 
 
 def is_plain(inpt: Any) -> bool:

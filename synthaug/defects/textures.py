@@ -59,7 +59,8 @@ def _smooth(size: tuple[int, ...], cells: int, rng: Rng, *, planes: int = 1) -> 
 def _clouds(picture: Plane, rng: Rng) -> Plane:
     size = picture.shape[1:]
     first = int(rng.integers(2, 9))
-    return 255 * (_smooth(size, first, rng, planes=3) + 0.5 * _smooth(size, 4 * first, rng, planes=3)) / 1.5
+    coarse, fine = (_smooth(size, cells, rng, planes=3) for cells in (first, 4 * first))
+    return np.asarray((2 * coarse + fine) * 85, np.float32)
 
 
 def _stripes(picture: Plane, rng: Rng) -> Plane:
@@ -95,12 +96,16 @@ def _shuffled(picture: Plane, rng: Rng) -> Plane:
     return np.pad(joined, rest, mode="edge")
 
 
+def _posterised(made: Plane, step: np.float32) -> Plane:
+    return np.asarray(np.floor(made / step) * step, np.float32)
+
+
 _KINDS: tuple[Callable[[Plane, Rng], Plane], ...] = (_clouds, _stripes, _checkers, _grain, _shuffled)
 
 _CHANGES: tuple[Callable[[Plane, Rng], Plane], ...] = (
-    lambda made, _: 255 - made,
-    lambda made, rng: np.where(made > rng.uniform(64, 192), 255 - made, made),
-    lambda made, rng: np.floor(made / (step := 256 / rng.integers(2, 9))) * step,
-    lambda made, rng: (made - 128) * rng.uniform(0.5, 2) + rng.uniform(88, 168),
+    lambda made, _: np.float32(255) - made,
+    lambda made, rng: np.where(made > rng.uniform(64, 192), np.float32(255) - made, made),
+    lambda made, rng: _posterised(made, np.float32(256 / rng.integers(2, 9))),
+    lambda made, rng: np.asarray((made - 128) * rng.uniform(0.5, 2) + rng.uniform(88, 168), np.float32),
     lambda made, rng: made[rng.permutation(3)],
 )
