@@ -12,6 +12,7 @@ from sample_folders import make_samples, screened
 from synthaug.cli import main
 from synthaug.defects import Bank
 from synthaug.defects.bank_run import bank
+from synthaug.defects.cutout import cut_out
 from synthaug.errors import OutputError, PhotoFolderError, SettingError, UnusableFileError
 from synthaug.pixels import digest, read_image, save_mask, save_png
 
@@ -46,6 +47,17 @@ def test_what_is_pasted_is_the_defect_with_a_soft_rim_that_ends_before_the_borde
         assert (alpha[cutout.mask == 1] == 255).all()
         assert ((alpha > 0) & (alpha < 255)).any()
         assert not torch.cat([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]]).any()
+
+
+def test_the_rim_of_a_defect_near_the_border_of_its_photo_ends_there():
+    mask = torch.zeros(64, 80, dtype=torch.uint8)
+    mask[1:9, 30:50] = 1
+
+    [piece] = cut_out(paper(), mask)
+
+    assert not piece.fault
+    assert not piece.rgba[3, 0].any()
+    assert piece.rgba[3, 9].any()
 
 
 def test_a_second_run_adds_nothing_and_a_torn_line_is_done_again(tmp_path):
