@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from synthaug.datasets.shards import write_shards
     from synthaug.datasets.synthetic import SyntheticDataset
     from synthaug.datasets.variation import SyntheticVariation
+    from synthaug.defects.transform import SyntheticDefect
     from synthaug.evaluation import evaluate_gain
     from synthaug.generation import Plan, Sampler
     from synthaug.lora import LoraFile
@@ -33,6 +34,7 @@ __all__ = [
     "Sampler",
     "ShardDataset",
     "SyntheticDataset",
+    "SyntheticDefect",
     "SyntheticVariation",
     "evaluate_gain",
     "write_shards",
@@ -47,6 +49,7 @@ _HOME = {
     "Sampler": "generation",
     "ShardDataset": "datasets.shard_reading",
     "SyntheticDataset": "datasets.synthetic",
+    "SyntheticDefect": "defects.transform",
     "SyntheticVariation": "datasets.variation",
     "evaluate_gain": "evaluation",
     "write_shards": "datasets.shards",

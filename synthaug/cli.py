@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fit": ("synthaug.training.run:fit", "train a LoRA on a folder of photos"),
     "generate": ("synthaug.generation.run:generate", "draw images with a LoRA or a plan"),
     "curate": ("synthaug.curation.run:curate", "screen images: odd ones, blanks and near-copies are crossed out with a reason"),
+    "bank": ("synthaug.defects.bank_run:bank", "cut defects out of pictures with masks, to put them into normal pictures"),
     "shards": ("synthaug.datasets.run:shards", "write images as WebDataset shards"),
     "evaluate": ("synthaug.evaluation.run:evaluate", "measure what synthetic images do for a detector"),
     "inspect": ("synthaug.models.inspect:inspect", "say what is in a LoRA file"),

@@ -11,7 +11,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 
-def check_transform(transform: v2.Transform, switched_off: v2.Transform, *, size: tuple[int, int] = (37, 61)) -> None:
+def check_transform(
+    transform: v2.Transform, switched_off: v2.Transform, *, size: tuple[int, int] = (37, 61), label: Any = None
+) -> None:  # fmt: skip
     """Check what every transform promises.
 
     It survives pickling and draws its randomness from torch's global generator; images keep their type, size and
@@ -22,11 +24,12 @@ def check_transform(transform: v2.Transform, switched_off: v2.Transform, *, size
         transform: Changes every sample (p=1).
         switched_off: The same with p=0.
         size: Height and width of the test images, odd and unequal.
+        label: What stands under ``label``; a tensor when left out. Given for transforms that may change it, it is not compared.
     """
     for image in _images(size):
         before = _pixels(image).clone()
         note = object()
-        sample = {"image": image, "note": note, "label": torch.tensor(3), "path": "a.png"}
+        sample = {"image": image, "note": note, "label": torch.tensor(3) if label is None else label, "path": "a.png"}
 
         out = _seeded(transform, sample)
         again = _seeded(pickle.loads(pickle.dumps(transform)), sample)
@@ -37,7 +40,7 @@ def check_transform(transform: v2.Transform, switched_off: v2.Transform, *, size
         assert not torch.equal(_pixels(out["image"]), before), "p=1 must change the image"
         assert torch.equal(_pixels(image), before), "the input was edited in place"
         assert torch.equal(_pixels(out["image"]), _pixels(again["image"])), "not the same after pickling, from the same seed"
-        assert all(out[key] is sample[key] for key in ("note", "label", "path"))
+        assert all(out[key] is sample[key] for key in ("note", "path", *(["label"] if label is None else [])))
         off = _seeded(switched_off, sample)
         assert all(off[key] is sample[key] for key in sample), "p=0 must hand back the very same objects"
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from synthaug.errors import UnusableFileError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "picture_size", "read_alpha", "read_image", "read_mask"]
+__all__ = ["FORMATS", "MAX_PIXELS", "SUFFIXES", "picture_size", "read_alpha", "read_image", "read_mask", "read_rgba"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 """File names that are taken for pictures."""
@@ -88,6 +88,19 @@ def read_alpha(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor | No
         return None
     solid = torch.from_numpy(np.array(picture.convert("RGBA").getchannel("A"))) > 127
     return None if solid.all() else solid.to(torch.uint8)
+
+
+def read_rgba(path: Path | str, *, max_pixels: int = MAX_PIXELS) -> Tensor:
+    """Read a picture upright with its transparency, colours kept where nothing can be seen.
+
+    Returns:
+        uint8 (4, H, W); the last plane is 255 where the picture is solid.
+
+    Raises:
+        UnusableFileError: If the file is not a picture, is truncated, or is too large.
+    """
+    picture = _decoded(path, None, max_pixels).convert("RGBA")
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous()
 
 
 def _decoded(path: Path | str, data: bytes | None, max_pixels: int) -> Image.Image:

@@ -70,7 +70,7 @@ def save_png(image: Tensor, path: Path, *, text: Mapping[str, str] | None = None
     """Write a picture as PNG, whatever its name, whole or not at all.
 
     Args:
-        image: uint8 (3, H, W).
+        image: uint8 (3, H, W), or (4, H, W) with transparency.
         path: Where to; the folder must exist.
         text: tEXt/iTXt entries, such as ``{"parameters": infotext}``.
 
