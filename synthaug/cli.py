@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "curate": ("synthaug.curation.run:curate", "screen images: odd ones, blanks and near-copies are crossed out with a reason"),
     "shards": ("synthaug.datasets.run:shards", "write images as WebDataset shards"),
     "evaluate": ("synthaug.evaluation.run:evaluate", "measure what synthetic images do for a detector"),
+    "plan": ("synthaug.models.plan:plan", "say whether a run fits a card's memory, and choose settings that do"),
     "inspect": ("synthaug.models.inspect:inspect", "say what is in a LoRA file"),
 }
 """Command -> "module:function" and a line of help."""
