@@ -76,5 +76,5 @@ class _Linear(nn.Linear):
 class _Conv2d(nn.Conv2d):
     @override
     def forward(self, input: Tensor) -> Tensor:
-        answer: Tensor = self._conv_forward(_wide(input), _wide(self.weight), _wide(self.bias))  # type: ignore[no-untyped-call]  # torch leaves it without types
+        answer: Tensor = self._conv_forward(_wide(input), _wide(self.weight), _wide(self.bias))
         return answer

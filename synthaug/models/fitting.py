@@ -150,7 +150,9 @@ def fit_settings(
         if found:
             return max(found, key=lambda one: one.batch_size)
     best = min(least, key=lambda one: one.forecast.peak)
-    nearest = next((each for each in map(predicted, _nearer(best, plan)) if _fits(each, card)), None)
+    unmoved = best.forecast.peak - max(best.forecast.passing.values())  # neither size nor batch changes it
+    nearer = map(predicted, _nearer(best, plan)) if unmoved <= card.memory else ()
+    nearest = next((each for each in nearer if _fits(each, card)), None)
     advice = "nothing smaller fits either, take a smaller base" if nearest is None else (
         f"what fits is {nearest.said()}, {nearest.forecast.peak:,.0f} MiB")  # fmt: skip
     raise SettingError(

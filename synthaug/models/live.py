@@ -30,6 +30,7 @@ class LiveStorages(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch
     """Watches the storages that operations make while it is entered, and what is handed to :meth:`hold`.
 
     Example:
+        >>> import torch
         >>> with LiveStorages() as watch:
         ...     a = torch.zeros(1024)
         ...     b = (a + 1).sum()

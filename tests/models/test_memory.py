@@ -20,11 +20,6 @@ from synthaug.training import LoraShape, LoraTraining
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
 
 
-def slow(*values):
-    """Settings that are tried in the slow tests only."""
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 class Watch(Callback):
     """Counts the allocations of the second step, with everything that it begins with."""
 
@@ -91,22 +86,20 @@ TRAINING = [
     ((32, 32), 1, False, 2, "32-true"),
     ((64, 32), 4, True, 4, "32-true"),
     ((64, 64), 8, False, 2, "bf16-mixed"),
-    slow((32, 48), 4, False, 4, "32-true"),
-    slow((64, 64), 2, True, 8, "bf16-mixed"),
-    slow((96, 64), 3, True, 2, "32-true"),
+    ((32, 48), 4, False, 4, "32-true"),
+    ((64, 64), 2, True, 8, "bf16-mixed"),
+    ((96, 64), 3, True, 2, "32-true"),
 ]
-DRAWING = [
-    ((32, 40), 1, True),
-    ((64, 64), 4, True),
-    ((32, 32), 3, False),
-    slow((64, 64), 1, False),
-    slow((64, 48), 8, True),
-    slow((96, 64), 2, True),
-]
+DRAWING = [((32, 40), 1, True), ((64, 64), 4, True), ((32, 32), 3, False), ((64, 64), 1, False), ((64, 48), 8, True), ((96, 64), 2, True)]
+
+
+def half_of_them_slow(settings):
+    """The first three are tried in every run of the tests, the others in the slow one."""
+    return [*settings[:3], *(pytest.param(*values, marks=pytest.mark.slow) for values in settings[3:])]
 
 
 @pytest.mark.filterwarnings("ignore:Found .* in eval mode", "ignore:You defined a .validation_step.")
-@pytest.mark.parametrize(("size", "batch_size", "checkpointing", "rank", "precision"), TRAINING)
+@pytest.mark.parametrize(("size", "batch_size", "checkpointing", "rank", "precision"), half_of_them_slow(TRAINING))
 def test_the_peak_of_a_training_step_is_predicted(tiny_base, size, batch_size, checkpointing, rank, precision):
     latents = (size[0] // 8, size[1] // 8)
     peak, module = measured_step(
@@ -121,7 +114,7 @@ def test_the_peak_of_a_training_step_is_predicted(tiny_base, size, batch_size, c
     assert is_close(forecast, peak), (forecast.parts, forecast.tensors, peak)
 
 
-@pytest.mark.parametrize(("size", "batch_size", "guidance"), DRAWING)
+@pytest.mark.parametrize(("size", "batch_size", "guidance"), half_of_them_slow(DRAWING))
 def test_the_peak_of_drawing_is_predicted(tiny_base, size, batch_size, guidance):
     peak = measured_drawing(str(tiny_base), size, batch_size=batch_size, guidance=guidance)
 
