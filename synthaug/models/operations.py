@@ -22,7 +22,7 @@ def operations_of_call(plan: Blueprint, size: tuple[int, int]) -> float:
     Example:
         >>> from synthaug.models.blueprint import blueprint_of
         >>> round(operations_of_call(blueprint_of("pocket"), (128, 128)) / 1e9, 1)
-        1.7
+        1.5
     """
     unet = plan.build_unet().eval()
     latents = (size[0] // plan.factor, size[1] // plan.factor)
