@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bank": ("synthaug.defects.bank_run:bank", "cut defects out of pictures with masks, to put them into normal pictures"),
     "shards": ("synthaug.datasets.run:shards", "write images as WebDataset shards"),
     "evaluate": ("synthaug.evaluation.run:evaluate", "measure what synthetic images do for a detector"),
+    "plan": ("synthaug.models.plan:plan", "say whether a run fits a card's memory, and choose settings that do"),
     "inspect": ("synthaug.models.inspect:inspect", "say what is in a LoRA file"),
 }
 """Command -> "module:function" and a line of help."""

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, ConfigMixin, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from synthaug.errors import SettingError, SynthaugError, UnusableFileError
 from synthaug.models.base import Base, Part, Prediction, check_whole, family_of, fingerprint, inpaints, still
-from synthaug.models.single_file import read_single_file
+from synthaug.models.single_file import read_configs, read_single_file
 from synthaug.models.stated import agreed_prediction
 from synthaug.models.tokenizers import read_tokenizer
 from synthaug.pocket import FEW_STEPS, WEIGHTS
 from synthaug.pocket.checksums import check_weights
 
-__all__ = ["Base", "Part", "Prediction", "few_step_lora", "fingerprint", "load_base", "resolve"]
+__all__ = ["Base", "Part", "Prediction", "configs_of", "few_step_lora", "fingerprint", "load_base", "resolve"]
 
 _FILES: dict[Part, tuple[str, ...]] = {"unet": ("unet",), "vae": ("vae",), "text": ("text_encoder", "tokenizer")}
 _FOLDERS = ("unet", "vae", "text_encoder", "tokenizer", "scheduler")
@@ -86,12 +86,49 @@ def load_base(
     place = resolve(name)
     if name == "pocket":
         check_weights(WEIGHTS, {folder for part in parts for folder in _FILES[part]})
+    with _explained(name, place):
+        if Path(place).is_file():
+            base = read_single_file(Path(place), name, parts=parts, prediction=prediction)
+            return base.to("cpu", dtype) if dtype else base
+        return _from_folder(place, name, parts, prediction, dtype)
+
+
+def configs_of(name: str) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
+    """Settings of a base's UNet, autoencoder and text encoders; its weights are not read.
+
+    Args:
+        name: As :func:`load_base` takes it.
+
+    Raises:
+        UnusableFileError: If it is a pickle, damaged, or of another kind.
+        SettingError: If nothing of this name can be found.
+
+    Example:
+        >>> unet, vae, texts = configs_of("pocket")
+        >>> unet["block_out_channels"], vae["latent_channels"], len(texts)
+        ([96, 192], 16, 1)
+    """
+    place = resolve(name)
+    with _explained(name, place):
+        if Path(place).is_file():
+            return read_configs(Path(place))
+        unet, vae = UNet2DConditionModel.load_config(place, subfolder="unet"), AutoencoderKL.load_config(place, subfolder="vae")
+        folders = ("text_encoder", "text_encoder_2") if family_of(unet) == "sdxl" else ("text_encoder",)
+        texts = tuple(CLIPTextConfig.from_pretrained(place, subfolder=folder).to_dict() for folder in folders)
+        return dict(unet), dict(vae), texts
+
+
+@contextmanager
+def _explained(name: str, place: str) -> Iterator[None]:
+    """Say in a sentence what is wrong with a base, whichever library found it.
+
+    Raises:
+        UnusableFileError: If it is there and cannot be read.
+        SettingError: If it is not.
+    """
     try:
         with _quiet():
-            if Path(place).is_file():
-                base = read_single_file(Path(place), name, parts=parts, prediction=prediction)
-                return base.to("cpu", dtype) if dtype else base
-            return _from_folder(place, name, parts, prediction, dtype)
+            yield
     except SynthaugError:
         raise
     except (OSError, ValueError, LookupError, RuntimeError) as error:

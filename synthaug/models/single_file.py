@@ -26,7 +26,7 @@ from synthaug.models.ldm_shapes import text_config, unet_config, vae_config
 from synthaug.models.stated import agreed_prediction, log, said_by_us, schedule_of, size_of, stated_predictions
 from synthaug.models.tokenizers import find_tokenizer
 
-__all__ = ["read_single_file"]
+__all__ = ["read_configs", "read_single_file"]
 
 _LOOKS_LIKE = {
     "a LoRA": r"lora_|base_model\.|.*(\.lora|lora_down|lora_A|hada_|lokr_)",
@@ -118,6 +118,25 @@ def read_single_file(path: Path, name: str, *, parts: Collection[Part], predicti
     if "text" in parts:
         _add_text(file, base, texts)
     return base
+
+
+def read_configs(path: Path) -> tuple[dict[str, Any], dict[str, Any], tuple[dict[str, Any], ...]]:
+    """Settings of the UNet, autoencoder and text encoders in a file, without reading its weights.
+
+    Raises:
+        UnusableFileError: If the file is cut short, is no base, or lacks weights.
+    """
+    file = _File(path)
+    family = _family(file)
+    said = said_by_us(file.metadata, path)
+    kinds = set(stated_predictions(path, file.shapes, file.metadata).values())
+    side = size_of(file.metadata, said, family, kinds.pop() if len(kinds) == 1 else "v_prediction")[0]
+    try:
+        unet, vae, texts = _configs(file, family, said, side)
+    except KeyError as error:
+        check_whole(str(path), "file", [str(error.args[0])], [])
+        raise
+    return unet, vae, tuple(texts)
 
 
 def _family(file: _File) -> Family:
