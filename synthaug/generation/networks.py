@@ -12,6 +12,7 @@ from torch import Tensor
 
 from synthaug.errors import SettingError
 from synthaug.generation.base_check import check_finite
+from synthaug.models.casting import HALVES, compute_as_a_card
 from synthaug.models.load import Base, load_base
 from synthaug.models.numerics import Precision, PrecisionName, choose_precision
 from synthaug.prompts.encode import TextStates, text_states_of
@@ -56,6 +57,10 @@ class Networks:
         self.unet, self.vae = self.base.unet, self.base.vae
         if self.base.family == "sdxl" and self.precision.storage == torch.float16 and self.vae.config["force_upcast"]:
             self.vae.to(torch.float32)  # SDXL's own autoencoder overflows in half precision, and says so
+        if self.precision.autocast == torch.float32 and self.precision.storage in HALVES:
+            for network in (self.unet, self.vae, self.base.text_encoder, self.base.text_encoder_2):
+                if network is not None:
+                    compute_as_a_card(network, self.precision)  # Pascal computes halves slowly or wrongly: widened layer by layer
         self.texts: TextStates = text_states_of(self.base)
 
     @property

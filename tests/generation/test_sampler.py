@@ -12,6 +12,7 @@ from synthaug import Request, Sampler
 from synthaug.errors import NumericsError, SettingError, UnusableFileError, WrongBaseModelError
 from synthaug.generation.denoise import RESCALE
 from synthaug.generation.schedulers import SAMPLERS
+from synthaug.models.numerics import Precision
 from synthaug.pixels import read_image, to_float
 from synthaug.records import LoraUse
 
@@ -237,3 +238,23 @@ def test_how_much_of_the_overshoot_is_taken_back_is_left_to_the_base(tiny_base, 
 
     assert torch.equal(left, said)
     assert apart(left, other) > 0
+
+
+def test_halves_that_are_computed_in_fp32_draw_what_fp32_draws_with_the_same_weights(tiny_base, monkeypatch):
+    wanted = [request(seed=3), request(seed=4)]
+    exact = Sampler(str(tiny_base), device="cpu")
+    for network in (exact.networks.unet, exact.networks.vae, exact.base.text_encoder):
+        network.half().float()  # the weights, rounded as they are stored
+    monkeypatch.setattr(
+        "synthaug.generation.networks.choose_precision", lambda *_: Precision(storage=torch.float16, autocast=torch.float32)
+    )
+    pascal = Sampler(str(tiny_base), device="cpu")
+
+    computed = set()
+    pascal.networks.unet.conv_in.register_forward_hook(lambda _, __, answer: computed.add(answer.dtype))
+
+    drawn = pascal(wanted)
+
+    assert pascal.networks.unet.conv_in.weight.dtype == torch.float16
+    assert computed == {torch.float32}
+    assert apart(drawn, exact(wanted)) <= 1
