@@ -237,3 +237,23 @@ def test_how_much_of_the_overshoot_is_taken_back_is_left_to_the_base(tiny_base, 
 
     assert torch.equal(left, said)
     assert apart(left, other) > 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({}, [6] * 20),  # prompt and negative prompt of three images, in every step at once
+        ({"guidance": 1.0}, [3] * 20),
+        ({"guidance_interval": (0.0, 0.5)}, [6] * 10 + [3] * 10),
+        ({"sampler": "Heun"}, [6] * 39),  # the last step has no second look
+        ({"reuse": 5}, [6] * 4),  # of the whole network, that is
+    ],
+)
+def test_the_network_is_asked_once_a_step_for_all_images_of_a_batch_together(sampler, fields, calls):
+    rows = []
+    hook = sampler.base.unet.mid_block.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+
+    sampler([request(**{"sampler": "Euler", "steps": 20, "seed": seed, **fields}) for seed in range(3)])
+
+    hook.remove()
+    assert rows == calls
