@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny_schedule, tiny_text
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
@@ -100,3 +100,11 @@ def beside(folder: Path, base: Base, tmp_path: Path, name: str = "model.safetens
     """A bare file of a base, with its tokenizer beside it."""
     shutil.copytree(folder / "tokenizer", tmp_path / "tokenizer", dirs_exist_ok=True)
     return bare_file(base, tmp_path / name, **settings)
+
+
+def make_tiny_decoder(folder: Path, *, channels: int = 4) -> Path:
+    """A tiny autoencoder, small as can be."""
+    torch.manual_seed(0)
+    blocks = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
+    AutoencoderTiny(latent_channels=channels, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4, **blocks).save_pretrained(folder)
+    return folder

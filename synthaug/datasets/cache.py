@@ -28,7 +28,7 @@ from synthaug.records import Request
 if TYPE_CHECKING:
     from synthaug.generation import Plan
 
-__all__ = ["PLAN", "CacheCounts", "ImageCache"]
+__all__ = ["PLAN", "CacheCounts", "ImageCache", "by_content"]
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class ImageCache:
         self.folder = Path(folder)
         self._base = base
         self._counts = shared(torch.zeros(_ROWS, 4, dtype=torch.int64))
-        self._bind({"format": FORMAT, **_by_content(plan.to_json()), "base": base})
+        self._bind({"format": FORMAT, **by_content(plan.to_json()), "base": base})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -98,7 +98,7 @@ class ImageCache:
 
     def key(self, request: Request) -> str:
         """See :class:`Store`."""
-        text = json.dumps([FORMAT, self._base, _by_content(asdict(request))], sort_keys=True)
+        text = json.dumps([FORMAT, self._base, by_content(asdict(request))], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def has(self, key: str) -> bool:
@@ -205,8 +205,14 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _by_content(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a plan or a request without what no pixel depends on, and with the contents of files for their names."""
+def by_content(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a plan or a request without what no pixel depends on, and with the contents of files for their names.
+
+    Example:
+        >>> asked = Request(prompt="a fish", seed=1, label="sound")
+        >>> "label" in by_content(asdict(asked)), by_content(asdict(asked))["prompt"]
+        (False, 'a fish')
+    """
     kept = {name: value for name, value in settings.items() if name not in ("label", "index", "count")}
     kept["loras"] = [{**use, "path": _content(use["path"])} for use in kept["loras"]]
     kept["embeddings"] = [[Path(path).stem, _content(path)] for path in kept["embeddings"]]

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, IterableDataset
 from typing_extensions import override
 
 from synthaug.datasets.passes import Ticket
-from synthaug.datasets.progress import Progress
+from synthaug.datasets.progress import Progress, mark_of
 from synthaug.errors import SettingError, require
 from synthaug.seeds import seed_for
 
@@ -20,7 +20,10 @@ __all__ = ["Drawn", "MixedDataset"]
 
 @runtime_checkable
 class Drawn(Protocol):
-    """What images are taken from; ``SyntheticDataset`` and ``RequestStream`` are of this kind."""
+    """What images are taken from; ``SyntheticDataset``, ``ShardDataset`` and ``RequestStream`` are of this kind.
+
+    A ``mark``, if there is one, tells it from others that hand out other images, so that a state is not resumed with them.
+    """
 
     def check_enough(self, count: int) -> None:
         """Refuse if a pass is too short for so many images in all parts together."""
@@ -39,8 +42,8 @@ class MixedDataset(IterableDataset[Any]):
 
     Args:
         real: A map-style data set, such as ``torchvision.datasets.ImageFolder``.
-        synthetic: A ``SyntheticDataset``. Best without ``count``, as the share decides how many are drawn; a pool that is smaller
-            is gone through again.
+        synthetic: A ``SyntheticDataset``, best without ``count``, as the share decides how many are drawn; or a ``ShardDataset``. A pool
+            or shards with fewer images are gone through again.
         share: Share of drawn items, in [0, 1).
         shuffle: Take the real ones in another order in each pass.
         seed: Seed of the order.
@@ -50,7 +53,7 @@ class MixedDataset(IterableDataset[Any]):
 
     Raises:
         SettingError: If a value cannot be used, or ``synthetic`` has fewer images per pass than are needed; while iterating, if a
-            state is resumed with another number of workers.
+            state is resumed with another number of workers; when a state of other data or settings is loaded.
 
     Example:
         >>> MixedDataset(["photo"] * 7, None, share=1.5)
@@ -69,12 +72,17 @@ class MixedDataset(IterableDataset[Any]):
             raise SettingError(f"real must be a data set with items and a length, got {real!r:.60}; give a map-style data set")
         if not isinstance(synthetic, Drawn):
             raise SettingError(
-                f"synthetic must be a SyntheticDataset, got {synthetic!r:.60}; a folder of images is mixed with ConcatDataset"
+                f"synthetic must be a SyntheticDataset or a ShardDataset, got {synthetic!r:.60}; a folder of images is mixed with "
+                "ConcatDataset"
             )
         self.real, self.synthetic, self.share, self.shuffle, self.seed = real, synthetic, share, shuffle, seed
         self._counts = (len(real), round(len(real) * share / (1 - share)))
         synthetic.check_enough(self._counts[1])
         self._progress = Progress()
+
+    @property
+    def _mark(self) -> str:
+        return mark_of([self._counts, self.shuffle, self.seed, getattr(self.synthetic, "mark", "")])
 
     def __len__(self) -> int:
         rank, world = self._progress.share.rank_and_world()
@@ -86,11 +94,11 @@ class MixedDataset(IterableDataset[Any]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where this part is: the pass, and how many of its items were handed out."""
-        return self._progress.state_dict()
+        return self._progress.state_dict(plan=self._mark)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next iterator go on where a state was taken, with exactly the items that were left."""
-        self._progress.load_state_dict(state)
+        self._progress.load_state_dict(state, plan=self._mark)
 
     def _run(self, ticket: Ticket) -> Iterator[Any]:
         number, yielded = self._progress.begin(ticket)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from synthaug.errors import SettingError
 from synthaug.generation import Plan, check_base
 from synthaug.generation.lora_tags import lora_files
-from synthaug.records import Drawing, LoraUse
+from synthaug.records import Drawing, LoraUse, plain_fields
 from synthaug.templates import read_wildcards
 
 __all__ = ["Loras", "lora_plan"]
@@ -47,6 +47,7 @@ def lora_plan(
         WrongBaseModelError: If the base is another one.
     """
     _check_known(settings)
+    settings = _built(settings)
     uses = _uses(lora, weight)
     prompts = None if prompt is None else (prompt,) if isinstance(prompt, str) else tuple(prompt)
     if prompts is not None and not (prompts and all(text.strip() for text in prompts)):
@@ -70,6 +71,21 @@ def _uses(lora: Loras, weight: float) -> tuple[LoraUse, ...]:
     if not each:
         raise SettingError("there must be at least one LoRA, got an empty list; give a file")
     return tuple(use if isinstance(use, LoraUse) else LoraUse(path=str(use), weight=weight) for use in each)
+
+
+def _built(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of which lists and mappings, as in a file, have become tuples and records.
+
+    Raises:
+        SettingError: If a value is of another kind.
+    """
+    records: dict[str, Any] = {name: value for name, value in settings.items() if is_dataclass(value)}
+    records |= {name: tuple(value) for name, value in settings.items() if _are_records(value)}
+    return {**plain_fields({name: value for name, value in settings.items() if name not in records}), **records}
+
+
+def _are_records(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and bool(value) and all(is_dataclass(each) for each in value)
 
 
 def _check_known(settings: Mapping[str, Any]) -> None:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from synthaug.datasets.passes import Passes, Share, Ticket
 from synthaug.errors import SettingError
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "mark_of"]
+
+_NUMBERS = ("pass", "yielded", "part", "parts")
+
+
+def mark_of(settings: Any) -> str:
+    """Eight hex digits that tell what is handed out, plain data, from anything else.
+
+    Example:
+        >>> mark_of({"steps": 1}) == mark_of({"steps": 2})
+        False
+    """
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 
 class Progress:
@@ -21,8 +35,8 @@ class Progress:
         >>> progress.begin(progress.ticket())
         (0, 0)
         >>> progress.handed_out(0, 1)
-        >>> progress.state_dict()
-        {'pass': 0, 'yielded': 1, 'part': 0, 'parts': 1}
+        >>> progress.state_dict(plan="c0ffee00")
+        {'pass': 0, 'yielded': 1, 'part': 0, 'parts': 1, 'plan': 'c0ffee00'}
     """
 
     def __init__(self) -> None:
@@ -56,17 +70,37 @@ class Progress:
         """The pass is over."""
         self.handed_out(number + 1, 0)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Plain data: pass, items handed out, part."""
+    def state_dict(self, *, plan: str) -> dict[str, Any]:
+        """Plain data: pass, items handed out, part, and the mark of what is handed out, as :func:`mark_of` makes it."""
         part, parts = self.share.part()
         state = self._state
         if state is None or self._waiting is not None:  # a pass that has handed out nothing yet has no number either
             number = self._passes.coming(self._waiting)
             state = number, self._already_yielded(number)
-        return {"pass": state[0], "yielded": state[1], "part": part, "parts": parts}
+        return {"pass": state[0], "yielded": state[1], "part": part, "parts": parts, "plan": plan}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Let the next pass be the rest of the one that a state was taken in."""
+    def load_state_dict(self, state: dict[str, Any], *, plan: str) -> None:
+        """Let the next pass be the rest of the one that a state was taken in.
+
+        Raises:
+            SettingError: If it is no state, or one of another plan.
+
+        Example:
+            >>> Progress().load_state_dict({"x": 1}, plan="c0ffee00")
+            Traceback (most recent call last):
+            ...
+            synthaug.errors.SettingError: a state must be what state_dict gave, with pass, yielded, part, parts and plan, got {'x': 1}; ...
+        """
+        if not (isinstance(state, dict) and "plan" in state and all(_is_count(state.get(name)) for name in _NUMBERS)):
+            raise SettingError(
+                f"a state must be what state_dict gave, with pass, yielded, part, parts and plan, got {state!r:.200}; hand over that of "
+                "this data set alone"
+            )
+        if state["plan"] != plan:
+            raise SettingError(
+                f"a stream must be resumed with the plan and settings it was saved with: the state is of plan {state['plan']}, this is "
+                f"plan {plan}; give the data set the arguments it had, or leave the state out to begin anew"
+            )
         self._resumed = dict(state)
         self._passes.restart(state["pass"])
         self.handed_out(state["pass"], state["yielded"])
@@ -81,3 +115,7 @@ class Progress:
                 f"{resumed['parts']}, this is part {here[0]} of {here[1]}; use the same num_workers, or start the next pass"
             )
         return int(resumed["yielded"])
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and value >= 0

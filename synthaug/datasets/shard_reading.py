@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import random
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from glob import glob, has_magic
+from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from webdataset.shardlists import expand_urls
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from synthaug.datasets.passes import Passes, Share, Ticket
+from synthaug.datasets.progress import mark_of
 from synthaug.datasets.shard_index import ShardIndex
 from synthaug.datasets.targets import Target, check_target, target_of
 from synthaug.errors import SettingError, UnusableFileError
@@ -90,16 +92,48 @@ class ShardDataset(IterableDataset[tuple[Any, Any]]):
         return self._run(self._passes.ticket())
 
     def _run(self, ticket: Ticket) -> Iterator[tuple[Any, Any]]:
-        number = self._passes.number(ticket)
+        return self._finished(self._samples(self._passes.number(ticket)))
+
+    @property
+    def mark(self) -> str:
+        """Tells data sets apart that hand out other images; the folders of the shards make no difference."""
+        return mark_of([[Path(url).name for url in self.urls], list(self._counts.values()), self._shuffle, self._seed])
+
+    def check_enough(self, count: int) -> None:
+        """Shards are never too few for so many images per pass: they are gone through again."""
+
+    def images(self, number: int, *, start: int = 0, stop: int | None = None) -> Generator[tuple[Any, Any]]:
+        """Images of this part in a pass: those from ``start`` to ``stop``; a pass that is shorter begins again, in another order.
+
+        Raises:
+            SettingError: If it is to begin again and this part has none.
+        """
+        yield from self._finished(islice(self._samples(number) if stop is None else self._again_and_again(number), start, stop))
+
+    def _again_and_again(self, number: int) -> Iterator[dict[str, Any]]:
+        for turn in count_from():
+            samples = self._samples(number, turn)
+            first = next(samples, None)
+            if first is None:
+                raise SettingError(f"each worker needs an image of its own to begin again, {self.urls[0]} has too few; use fewer workers")
+            yield first
+            yield from samples
+
+    def _samples(self, number: int, turn: int = 0) -> Iterator[dict[str, Any]]:
+        """Samples of this part in a pass, each time in another order if it is gone through again."""
         part, parts = self._share.part()
+        again = (turn,) if turn else ()
         urls = list(self.urls)
         if self._shuffle:
-            random.Random(seed_for(self._seed, "shards", number)).shuffle(urls)  # noqa: S311  # an order, not a secret
+            random.Random(seed_for(self._seed, "shards", number, *again)).shuffle(urls)  # noqa: S311  # an order, not a secret
         by_shard = len(urls) >= parts
         samples = self._read(urls[part::parts] if by_shard else urls)
         samples = samples if by_shard else islice(samples, part, None, parts)
         if self._shuffle:
-            samples = shuffled(samples, self._shuffle, seed=seed_for(self._seed, "samples", number, part))
+            samples = shuffled(samples, self._shuffle, seed=seed_for(self._seed, "samples", number, part, *again))
+        return samples
+
+    def _finished(self, samples: Iterable[dict[str, Any]]) -> Iterator[tuple[Any, Any]]:
         for sample in samples:
             image = _image(sample)
             yield (image if self._transform is None else self._transform(image)), _target(sample, self._target)

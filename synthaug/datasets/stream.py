@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cached_property
 from itertools import count as count_from
 from itertools import cycle, islice
 from typing import Any
@@ -13,11 +14,12 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torchvision import tv_tensors
 from typing_extensions import override
 
+from synthaug.datasets.cache import by_content
 from synthaug.datasets.drawer import Draw
 from synthaug.datasets.passes import Ticket
 from synthaug.datasets.pool import Pool
 from synthaug.datasets.prefetch import prefetched
-from synthaug.datasets.progress import Progress
+from synthaug.datasets.progress import Progress, mark_of
 from synthaug.datasets.stores import MemoryStore, NoStore, Store, looked_ahead
 from synthaug.errors import SettingError, require
 from synthaug.generation import Plan
@@ -50,8 +52,8 @@ class RequestStream(IterableDataset[tuple[tv_tensors.Image, Request]]):
         Pairs of ``tv_tensors.Image``, uint8 (3, H, W), and its request.
 
     Raises:
-        SettingError: If a number cannot be, or a pool is given with ``count`` or ``fixed``; while iterating, if a state is
-            resumed with another number of workers, or a pool is in memory and there are workers.
+        SettingError: If a number cannot be, or a pool is given with ``count`` or ``fixed``; when a state is loaded that is of another
+            plan; while iterating, if a state is resumed with another number of workers, or a pool is in memory and there are workers.
 
     Example:
         >>> import torch
@@ -102,6 +104,12 @@ class RequestStream(IterableDataset[tuple[tv_tensors.Image, Request]]):
         """Images of a pass in all parts together; None if it has no end."""
         return self.count if self.pool is None else self.pool.keep
 
+    @cached_property
+    def mark(self) -> str:
+        """Tells streams apart that hand out other images; count, label and places of files make no difference."""
+        pool = None if self.pool is None else asdict(self.pool)
+        return mark_of({"plan": by_content(self.plan.to_json()), "fixed": self.fixed, "pool": pool})
+
     @override
     def __iter__(self) -> Iterator[tuple[tv_tensors.Image, Request]]:
         return self.passing()
@@ -112,11 +120,11 @@ class RequestStream(IterableDataset[tuple[tv_tensors.Image, Request]]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is: the pass, and how many of its images this part has handed out, whatever is drawn ahead."""
-        return self._progress.state_dict()
+        return self._progress.state_dict(plan=self.mark)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Let the next iterator go on where a state was taken, with exactly the requests that were left."""
-        self._progress.load_state_dict(state)
+        self._progress.load_state_dict(state, plan=self.mark)
 
     def check_enough(self, count: int) -> None:
         """Refuse a count that is too small for so many images per pass; a pool is gone through again.

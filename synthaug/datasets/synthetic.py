@@ -16,7 +16,7 @@ from synthaug.datasets.drawer import Drawer
 from synthaug.datasets.plans import Loras, lora_plan
 from synthaug.datasets.pool import Pool
 from synthaug.datasets.stream import RequestStream
-from synthaug.datasets.targets import Target, check_target, target_of
+from synthaug.datasets.targets import Target, check_target, drawn_target
 from synthaug.errors import SettingError
 from synthaug.generation import Sampler, Speed, base_fingerprint
 from synthaug.records import Request
@@ -45,7 +45,8 @@ class SyntheticDataset(IterableDataset[tuple[Any, Any]]):
         transform: Applied to each image, such as a ``torchvision.transforms.v2`` transform.
         transforms: Applied to each pair of image and target together, as in torchvision's data sets; instead of
             ``transform``.
-        target: ``label``, or ``dict`` for label, index, seed and prompt.
+        target: ``label``, or ``dict`` for label, index, seed and prompt, and with a ``mask`` the mask as the image is framed, a
+            ``tv_tensors.Mask`` uint8 (H, W), 1 = redrawn; give ``transforms`` to change both together.
         fixed: Draw the same images in every pass.
         pool: Keep a number of images and redraw a share of them before each pass, instead of ``count`` and ``fixed``.
         cache: Folder in which drawn images are kept; what is there is read instead of drawn, also by other processes.
@@ -137,6 +138,11 @@ class SyntheticDataset(IterableDataset[tuple[Any, Any]]):
     def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return self._finished(self.stream.passing())
 
+    @property
+    def mark(self) -> str:
+        """See :attr:`RequestStream.mark`."""
+        return self.stream.mark
+
     def check_enough(self, count: int) -> None:
         """See :meth:`RequestStream.check_enough`."""
         self.stream.check_enough(count)
@@ -156,7 +162,7 @@ class SyntheticDataset(IterableDataset[tuple[Any, Any]]):
     def _finished(self, drawn: Generator[tuple[tv_tensors.Image, Request]]) -> Generator[tuple[Any, Any]]:
         with closing(drawn) as pairs:
             for image, request in pairs:
-                target = target_of(request, self._target)
+                target = drawn_target(request, self._target)
                 if self._transforms is not None:
                     yield self._transforms(image, target)
                 else:

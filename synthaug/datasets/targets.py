@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from torchvision import tv_tensors
+
 from synthaug.errors import choose
+from synthaug.pixels import framed_mask, read_mask
 from synthaug.records import Request
 
-__all__ = ["Target", "check_target", "target_of"]
+__all__ = ["Target", "check_target", "drawn_target", "target_of"]
 
 Target = Literal["label", "dict"]
 
@@ -33,6 +36,24 @@ def target_of(request: Request, kind: Target) -> Any:
         {'label': 'sound', 'index': 0, 'seed': 7, 'prompt': 'iriko'}
     """
     return _KINDS[kind](request)
+
+
+def drawn_target(request: Request, kind: Target) -> Any:
+    """The same beside an image that was drawn here: its ``dict`` holds the mask, too, where there is one.
+
+    The mask is framed as the image is, a ``tv_tensors.Mask`` uint8 (H, W), 1 = redrawn.
+
+    Raises:
+        UnusableFileError: If the mask cannot be read.
+
+    Example:
+        >>> drawn_target(Request(prompt="iriko", seed=7, label="sound"), "dict")
+        {'label': 'sound', 'index': 0, 'seed': 7, 'prompt': 'iriko'}
+    """
+    target = target_of(request, kind)
+    if kind == "dict" and request.mask is not None:
+        target["mask"] = tv_tensors.Mask(framed_mask((read_mask(request.mask) > 0).byte(), request.size))
+    return target
 
 
 def _label(request: Request) -> int | str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from synthaug.seeds import seed_for
 __all__ = ["SyntheticVariation", "size_like"]
 
 _SEEDS = 2**53
+_ROUNDING = 1e-3
 
 
 def _is_plain(inpt: Any) -> bool:
@@ -71,8 +74,8 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
         RGB or L.
 
     Raises:
-        SettingError: If a value cannot be used; when called, if a sample holds a video, a picture of
-            another mode, or marks without ``keeps_geometry``.
+        SettingError: If a value cannot be used; when called, if a sample holds a video, a picture of another mode, one with values
+            outside its range, or marks without ``keeps_geometry``.
         UnusableFileError: If the LoRA file cannot be used.
         WrongBaseModelError: If ``base`` is not the one the LoRA was made for.
 
@@ -91,7 +94,7 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
         self,
         lora: Path | str,
         *,
-        strength: float | tuple[float, float] = 0.5,
+        strength: float | Sequence[float] = 0.5,
         p: float = 0.5,
         per_image: bool = False,
         prompt: str | None = None,
@@ -103,14 +106,9 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
         base: str | None = None,
     ) -> None:
         super().__init__()
-        if not 0 <= p <= 1:
-            raise SettingError(f"p must be in [0, 1], got {p}")
-        low, high = strength if isinstance(strength, tuple) else (strength, strength)
-        if not 0 < low <= high <= 1:
-            raise SettingError(
-                f"strength must be in (0, 1], or (low, high) in this order, got {strength}; 0 would hand back the photo unchanged"
-            )
-        self.strength, self.p, self.per_image, self.keeps_geometry = (float(low), float(high)), p, per_image, keeps_geometry
+        if not (_is_number(p) and 0 <= p <= 1):
+            raise SettingError(f"p must be in [0, 1], got {p!r}")
+        self.strength, self.p, self.per_image, self.keeps_geometry = _range_of(strength), p, per_image, keeps_geometry
         self._plan = lora_plan(lora, prompt=prompt, base=base, steps=steps, guidance=guidance, size=size)
         self._sampler = Sampler(self._plan.base, device=device)
 
@@ -155,8 +153,14 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
         """Redraw plain tensors (..., C, H, W), each in its own type and range."""
         if image.ndim < 3 or image.shape[-3] not in (1, 3):
             raise SettingError(f"an image must be (..., C, H, W) with C 1 or 3, got shape {tuple(image.shape)}")
+        if not image.numel():
+            return image
+        _check_range(image)
         refuse_forked_gpu(self._sampler.device)
-        photos = F.to_dtype(image.detach().cpu(), torch.uint8, scale=True).reshape(-1, *image.shape[-3:])
+        shades = image.detach().cpu()
+        photos = F.to_dtype(shades.clamp(0, 1) if shades.is_floating_point() else shades, torch.uint8, scale=True).reshape(
+            -1, *image.shape[-3:]
+        )
         height, width = image.shape[-2:]
         size = size_like((height, width), self._plan.size)
         rows = self._rows(params, len(photos))
@@ -187,6 +191,37 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
 
 
 _KEYPOINTS = (tv_tensors.KeyPoints,) if hasattr(tv_tensors, "KeyPoints") else ()  # torchvision 0.23 brought them
+
+
+def _range_of(strength: Any) -> tuple[float, float]:
+    """Low and high of a strength.
+
+    Raises:
+        SettingError: If it is none.
+    """
+    ends = tuple(strength) if isinstance(strength, (tuple, list)) else (strength, strength)
+    if len(ends) != 2 or not all(_is_number(end) for end in ends) or not 0 < ends[0] <= ends[1] <= 1:
+        raise SettingError(
+            f"strength must be in (0, 1], or (low, high) in this order, got {strength!r}; 0 would hand back the photo unchanged"
+        )
+    return float(ends[0]), float(ends[1])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_range(image: Tensor) -> None:
+    """Refuse a float image whose values are no shades; a rounding error beyond [0, 1] is none.
+
+    Raises:
+        SettingError: If there are such values.
+    """
+    if image.is_floating_point() and not (image.min() >= -_ROUNDING and image.max() <= 1 + _ROUNDING):
+        raise SettingError(
+            f"a float image must be in [0, 1], got values from {float(image.min()):g} to {float(image.max()):g}; redraw it before it is "
+            "normalised, or clamp it"
+        )
 
 
 def size_like(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:

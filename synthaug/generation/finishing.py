@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from diffusers import AutoencoderTiny
-from torch import Tensor
+from torch import Tensor, nn
 
 from synthaug.errors import SettingError
 from synthaug.generation.guard import looks
@@ -80,6 +80,15 @@ class Finisher:
                 pictures.append(to_uint8(decode_latents(networks.vae, some, repairs=repairs[at : at + most])).cpu())
         images = torch.cat(pictures)
         return images, [(*done, *odd) for done, odd in zip(repairs, looks(images), strict=True)]
+
+    def network(self, decoder: Decoder) -> nn.Module:
+        """What a decoder's pictures come from, on its device.
+
+        Raises:
+            SettingError: If there is no tiny decoder.
+        """
+        found: nn.Module = self._tiny() if decoder == "tiny" else self._networks.vae
+        return found
 
     def _tiny(self) -> AutoencoderTiny:
         if self._loaded is None:

@@ -1,6 +1,6 @@
 """A second pass at a larger size: what was drawn is enlarged, noised again and redrawn, as A1111's hires fix does.
 
-The second pass has noise of its own, drawn anew from the request's seed in the larger shape; a variation does not turn it. It takes all of
+The second pass has noise of its own, drawn anew from the request's seed in the larger shape and turned by its variation. It takes all of
 its steps, as ``exact_steps`` does.
 """
 
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from synthaug.errors import SettingError, choose
 from synthaug.generation.jobs import Job, evaluations
 from synthaug.generation.networks import Networks
-from synthaug.generation.noise import drawn, generator_of
+from synthaug.generation.noise import starting_noise
 from synthaug.models.numerics import decode_latents
 from synthaug.pixels import framed
 from synthaug.records import Request
@@ -39,7 +39,7 @@ UPSCALERS: dict[str, dict[str, Any] | Image.Resampling] = {
 
 
 def drawn_size(request: Request) -> tuple[int, int]:
-    """Height and width that an image comes out with.
+    """Height and width that an image comes out with; a second pass cuts what is over a multiple of 8, as A1111 does.
 
     Raises:
         SettingError: If its second pass cannot be drawn.
@@ -47,7 +47,7 @@ def drawn_size(request: Request) -> tuple[int, int]:
     Example:
         >>> from synthaug.records import Hires
         >>> drawn_size(Request(prompt="a fish", seed=1, size=(128, 72), hires=Hires(scale=1.5)))
-        (192, 112)
+        (192, 104)
     """
     if request.hires is None:
         return request.size
@@ -57,7 +57,7 @@ def drawn_size(request: Request) -> tuple[int, int]:
             f"a second pass redraws the whole picture, and the mask {request.mask} keeps a part of it; leave out hires, or the mask"
         )
     evaluations(request.hires.steps or request.steps, request.hires.strength, exact=True)
-    height, width = (max(8, round(side * request.hires.scale / 8) * 8) for side in request.size)
+    height, width = (int(side * request.hires.scale) // 8 * 8 for side in request.size)
     return height, width
 
 
@@ -80,9 +80,9 @@ def _job(job: Job, start: Tensor, size: tuple[int, int], networks: Networks) -> 
     asked = job.request
     assert asked.hires is not None
     steps, first = evaluations(asked.hires.steps or asked.steps, asked.hires.strength, exact=True)
-    generator = generator_of(asked.seed, asked.noise, networks.device)
+    noise, generator = starting_noise(asked, start.shape, networks.device)
     return Job(
-        request=asked, size=size, noise=drawn(start.shape, generator), generator=generator, steps=steps, first=first, start=start,
+        request=asked, size=size, noise=noise, generator=generator, steps=steps, first=first, start=start,
         ignores_start=asked.hires.strength == 1, photo=None if job.photo is None else framed(job.photo, size), hires=True,
     )  # fmt: skip
 

@@ -145,17 +145,20 @@ class Sampler:
         whole = len(kept) == len(latents) and len({z.shape for z in kept}) == 1
         return Drawn(images=torch.stack(pictures), latents=torch.stack(kept) if whole else None, repairs=repairs)
 
-    def decode(self, latents: Tensor, *, decoder: Decoder = "full") -> Tensor:
+    def decode(self, latents: Tensor, *, decoder: Decoder = "full", tiling: bool = False) -> Tensor:
         """Pictures of latents that were kept from :meth:`draw`, such as those that a tiny decoder was used for.
 
         Args:
             latents: fp32 (N, C, h, w).
             decoder: ``full`` is the base's own, ``tiny`` the tiny one of its family.
+            tiling: Whether the edges go on at the opposite ones, as with a request's ``tiling``.
 
         Returns:
             uint8 (N, 3, H, W).
         """
-        return self._load()[2](latents, decoder=decoder)[0]
+        finish = self._load()[2]
+        with tiled([finish.network(decoder)], on=tiling):
+            return finish(latents, decoder=decoder)[0]
 
     def _batches(self, requests: Sequence[Request]) -> Iterator[tuple[int, list[int]]]:
         """Rows that can go through the networks together: same costume, which is put on, passes, short cuts, number of text chunks."""
@@ -187,7 +190,7 @@ class Sampler:
         networks, _, finish = self._load()
         one = requests[0]
         steering = [control for control in self._controls.networks_of(one, networks) if isinstance(control, nn.Module)]
-        with tiled([networks.unet, networks.vae, *steering], on=one.tiling):
+        with tiled([networks.unet, networks.vae, finish.network(one.decoder), *steering], on=one.tiling):
             latents, jobs = self._latents(requests, photos, masks, chunks=chunks)
             drawn_again = unsound(latents)
             for row in drawn_again:

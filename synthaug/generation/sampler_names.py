@@ -1,7 +1,8 @@
 """Samplers and noise schedules by the names people type.
 
-Names are A1111's; its API's (``k_dpmpp_2m``, ``sgm_uniform``), ComfyUI's (``dpmpp_2s_ancestral``) and the old joined ones
-(``DPM++ 2M Karras``) are understood, in any case.
+Names are A1111's; its API's (``k_dpmpp_2m``, ``sgm_uniform``), the old joined ones (``DPM++ 2M Karras``), diffusers' ``PNDM`` and ComfyUI's
+(``dpmpp_2s_ancestral``) are understood, in any case. ComfyUI's ``_gpu`` says where noise is drawn, which is a field of its own here;
+names of samplers that there are not here, such as ``uni_pc_bh2``, are refused.
 """
 
 from __future__ import annotations
@@ -174,8 +175,9 @@ def _key(name: str) -> str:
 
 def _sampler_key(name: str) -> str:
     """The same for every spelling of a sampler."""
-    return _key(name).removeprefix("k").replace("dpmpp", "dpm++").replace("ancestral", "a")
+    key = _key(name).removeprefix("k").replace("dpmpp", "dpm++").replace("ancestral", "a")
+    return key.removesuffix("gpu") if key.endswith(("sdegpu", "sdeheungpu")) else key
 
 
-_SAMPLER_KEYS = {_sampler_key(name): name for name in SAMPLERS}
+_SAMPLER_KEYS = {_sampler_key(name): name for name in SAMPLERS} | {"pndm": "PLMS"}
 _SCHEDULE_KEYS = {_key(name): name for name in SCHEDULES} | {"ays": "Align Your Steps", "ka": "Karras"}

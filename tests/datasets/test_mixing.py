@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from sample_folders import make_samples
 from streams import PLAN, Watched, draw_seed, without_batches
 from torch import distributed
 
+from synthaug import ShardDataset, write_shards
 from synthaug.datasets import MixedDataset, Pool
 from synthaug.datasets.stream import RequestStream
 from synthaug.errors import SettingError
@@ -62,6 +64,49 @@ def test_it_resumes_exactly(taken):
     assert names(resumed) == after
 
 
+@pytest.mark.parametrize("other", [{"share": 0.2}, {"seed": 1}, {"real": REAL[1:]}, {"fixed": True}])
+def test_it_is_not_resumed_with_other_data_or_settings(other):
+    state = mixed().state_dict()
+
+    with pytest.raises(SettingError, match=f"the state is of plan {state['plan']}, this is plan "):
+        mixed(**other).load_state_dict(state)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_shards_are_mixed_in_and_gone_through_again(tmp_path, workers):
+    write_shards(make_samples(tmp_path / "drawn", range(5)), tmp_path / "out", per_shard=3)
+    shards = ShardDataset(tmp_path / "out", target="dict", shuffle=3)
+
+    items = list(without_batches(MixedDataset(REAL, shards, share=0.3), workers))
+
+    drawn = [item[1]["index"] for item in items if not isinstance(item, str)]
+    assert len(drawn) == 6
+    assert set(drawn) == {0, 1, 2, 3, 4}
+    assert sorted(item for item in items if isinstance(item, str)) == sorted(REAL)
+
+
+def test_a_mix_with_shards_resumes_exactly(tmp_path):
+    write_shards(make_samples(tmp_path / "drawn", range(5)), tmp_path / "out", per_shard=3)
+
+    def data():
+        return MixedDataset(REAL, ShardDataset(tmp_path / "out", target="dict", shuffle=3), share=0.5)
+
+    first = data()
+    running = iter(first)
+    for _ in range(17):
+        next(running)
+    resumed = data()
+
+    resumed.load_state_dict(first.state_dict())
+
+    assert labels(resumed) == labels(running)
+    assert labels(resumed) == labels(first)
+
+
+def labels(items):
+    return [item if isinstance(item, str) else item[1]["index"] for item in items]
+
+
 def test_ranks_split_both(monkeypatch):
     monkeypatch.setattr(distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(distributed, "get_world_size", lambda: 2)
@@ -107,7 +152,7 @@ def test_a_share_of_0_draws_nothing():
     [
         (lambda: mixed(share=1.0), "share of drawn items must be from 0 to below 1, got 1.0"),
         (lambda: mixed(real=[]), r"real must be a data set with items and a length, got \[\]"),
-        (lambda: MixedDataset(REAL, REAL), r"synthetic must be a SyntheticDataset, got \['photo 0'"),
+        (lambda: MixedDataset(REAL, REAL), r"synthetic must be a SyntheticDataset or a ShardDataset, got \['photo 0'"),
         (lambda: mixed(count=5), "6 images per pass are wanted, the stream has count=5; leave count out"),
     ],
 )

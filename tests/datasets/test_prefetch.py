@@ -91,7 +91,7 @@ def test_a_stream_draws_while_its_images_are_used_and_counts_what_it_handed_out(
 
     assert tells_its_request(image, request)
     assert waited_for(lambda: len(draw.batches) == 3)
-    assert stream.state_dict() == {"pass": 0, "yielded": 1, "part": 0, "parts": 1}
+    assert stream.state_dict() == {"pass": 0, "yielded": 1, "part": 0, "parts": 1, "plan": stream.mark}
     running.close()
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from synthaug import SyntheticDataset
+from synthaug.datasets import Pool
 from synthaug.datasets.stream import RequestStream
 from synthaug.errors import SettingError, UnusableFileError, WrongBaseModelError
 from synthaug.generation import Plan
@@ -163,6 +165,38 @@ def test_resuming_with_another_number_of_workers_is_refused_with_both_numbers():
 
     with pytest.raises(SettingError, match=r"the state is of part 0 of 1, this is part \d of 2"):
         list(without_batches(stream, 2))
+
+
+@pytest.mark.parametrize(
+    ("plan", "settings"),
+    [
+        ({"steps": 19}, {}),
+        ({"prompts": ("a photo of a fish",)}, {}),
+        ({"seed": 1}, {}),
+        ({}, {"fixed": True}),
+        ({}, {"pool": Pool(keep=7)}),
+    ],
+)
+def test_resuming_with_another_plan_is_refused(plan, settings):
+    state = RequestStream(PLAN, draw_seed).state_dict()
+    other = RequestStream(replace(PLAN, **plan), draw_seed, **settings)
+
+    with pytest.raises(
+        SettingError, match=rf"saved with: the state is of plan {state['plan']}, this is plan {other.mark}; give .* arguments"
+    ):
+        other.load_state_dict(state)
+
+
+def test_a_plan_with_more_images_or_another_label_may_go_on():
+    state = RequestStream(PLAN, draw_seed, count=7).state_dict()
+
+    RequestStream(replace(PLAN, label="sound", count=3), draw_seed, count=9).load_state_dict(state)
+
+
+@pytest.mark.parametrize("state", [{"x": 1}, None, {"pass": 0, "yielded": -1, "part": 0, "parts": 1, "plan": "c0ffee00"}])
+def test_what_is_no_state_is_refused(state):
+    with pytest.raises(SettingError, match=r"a state must be what state_dict gave, with pass, yielded, part, parts and plan, got .*; hand"):
+        RequestStream(PLAN, draw_seed).load_state_dict(state)
 
 
 @pytest.mark.parametrize(

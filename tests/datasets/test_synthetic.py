@@ -7,6 +7,8 @@ import sys
 
 import pytest
 import torch
+from conftest import make_photo
+from PIL import Image
 from streams import PLAN, draw_seed
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
@@ -16,7 +18,7 @@ from synthaug import Plan, Sampler, SyntheticDataset
 from synthaug.datasets import MixedDataset, Pool
 from synthaug.datasets.stream import RequestStream
 from synthaug.errors import SettingError, UnusableFileError
-from synthaug.records import LoraUse
+from synthaug.records import ControlUse, Hires, LoraUse
 
 
 @pytest.fixture
@@ -46,6 +48,9 @@ def test_any_field_of_a_drawing_may_be_given(quick):
         ({"clipskip": 2}, "unknown setting 'clipskip' of how to draw; did you mean clip_skip?"),
         ({"xyzzy": 2}, "unknown setting 'xyzzy' of how to draw; choose from: clip_skip, controls"),
         ({"loras": ()}, "LoRAs are the first argument, got loras="),
+        ({"size": 64}, r"size must be \[height, width\], got 64"),
+        ({"hires": 1.5}, "hires must be {scale: NUMBER, strength: NUMBER}, got 1.5"),
+        ({"hires": {"zoom": 2}}, "hires must be {scale: NUMBER, strength: NUMBER}, got {'zoom': 2}"),
         ({"eta": 2.0}, "eta must be from 0 to 1, got 2.0"),
         ({"prompt": ["a fish", " "]}, "prompt must not be empty, got "),
         ({"transform": v2.Identity(), "transforms": v2.Identity()}, "got both; put one into the other"),
@@ -86,6 +91,34 @@ def test_transforms_are_given_image_and_target_together(quick):
     assert isinstance(image, tv_tensors.Image)
     assert cropped.shape == (3, 16, 16)
     assert plain["prompt"] == "a photo of iriko"
+
+
+def test_a_mask_is_handed_out_as_its_image_is_framed_and_changed_with_it(quick, tmp_path):
+    make_photo((48, 32)).save(tmp_path / "photo.png")
+    marked = torch.zeros(48, 32, dtype=torch.uint8)
+    marked[:24, :16] = 255
+    Image.fromarray(marked.numpy()).save(tmp_path / "mask.png")
+    files = {"image": str(tmp_path / "photo.png"), "mask": str(tmp_path / "mask.png"), "mask_blur": 0, "count": 1}
+
+    [(image, target)] = quick(**files)
+    [(flipped, of_flipped)] = quick(**files, transforms=v2.RandomHorizontalFlip(p=1))
+    [(_, label)] = quick(**files, target="label")
+
+    expected = torch.zeros(32, 32, dtype=torch.uint8)  # of 48 rows the 32 in the middle
+    expected[:16, :16] = 1
+    assert isinstance(target["mask"], tv_tensors.Mask)
+    assert torch.equal(target["mask"], expected)
+    assert torch.equal(of_flipped["mask"], expected.flip(-1))
+    assert torch.equal(flipped, image.flip(-1))
+    assert label == 0
+
+
+def test_settings_may_be_given_as_in_a_file(quick):
+    use = ControlUse(class_path="some.Class")
+    plan = quick(size=[48, 64], hires={"scale": 1.5}, guidance_interval=[0.2, 0.8], controls=[use]).stream.plan
+
+    assert (plan.size, plan.hires, plan.guidance_interval, plan.controls) == ((48, 64), Hires(scale=1.5), (0.2, 0.8), (use,))
+    assert quick(hires=Hires(scale=1.5)).stream.plan.hires == Hires(scale=1.5)
 
 
 def test_a_cache_is_read_by_another_data_set_and_refused_to_another_plan(quick, tmp_path, monkeypatch):
@@ -157,9 +190,10 @@ def test_lightnings_trainer_is_fed(quick, workers, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated")  # torchdata 0.11 with torch 2.14
 @pytest.mark.skipif(importlib.util.find_spec("torchdata") is None, reason="torchdata is not installed")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(
+    ("workers", "taken"), [(0, 0), (0, 3), (0, 5), (0, 8), (2, 5), *(pytest.param(2, taken, marks=pytest.mark.slow) for taken in (0, 3, 8))]
+)
 @pytest.mark.parametrize("kind", ["stream", "pool", "mixed"])
-@pytest.mark.parametrize("taken", [0, 3, 5, 8])
 def test_torchdatas_loader_resumes_exactly(kind, workers, taken, tmp_path):
     from torchdata.stateful_dataloader import StatefulDataLoader
 

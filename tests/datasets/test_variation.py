@@ -147,9 +147,38 @@ def test_a_picture_with_transparency_is_refused_with_the_way_out(variation):
         variation()(Image.new("RGBA", (16, 16)))
 
 
+@pytest.mark.parametrize("bad", [torch.full((3, 16, 16), 1.5), torch.randn(3, 16, 16), torch.full((3, 16, 16), torch.nan)])
+def test_a_float_image_with_values_that_are_no_shades_is_refused(variation, bad):
+    with pytest.raises(SettingError, match=r"a float image must be in \[0, 1\], got values from .*; redraw it before it is normalised"):
+        variation()(bad)
+
+
+def test_a_rounding_error_beyond_white_stays_white(variation):
+    redraw, white = variation(), torch.ones(3, 16, 16)
+
+    assert torch.equal(seeded(redraw, white + 0.0009), seeded(redraw, white))
+
+
+@pytest.mark.parametrize("per_image", [False, True])
+@pytest.mark.parametrize("kind", [torch.Tensor, tv_tensors.Image])
+def test_an_empty_batch_comes_back_empty(variation, per_image, kind):
+    out = variation(per_image=per_image)(torch.zeros(0, 3, 16, 24, dtype=torch.uint8).as_subclass(kind))
+
+    assert out.shape == (0, 3, 16, 24)
+    assert type(out) is kind
+
+
+def test_a_range_of_strength_may_be_a_list(variation):
+    assert variation(strength=[0.25, 0.75]).strength == (0.25, 0.75)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"strength": [0.2]}, r"strength must be in \(0, 1\], or \(low, high\) in this order, got \[0.2\]"),
+        ({"strength": "half"}, r"strength must be in \(0, 1\], .* got 'half'"),
+        ({"strength": (0.2, None)}, r"strength must be in \(0, 1\], .* got \(0.2, None\)"),
+        ({"p": "1"}, r"p must be in \[0, 1\], got '1'"),
         ({"p": -0.1}, r"p must be in \[0, 1\], got -0.1"),
         ({"strength": 0}, r"strength must be in \(0, 1\], .* got 0; 0 would hand back"),
         ({"strength": (0.6, 0.4)}, r"got \(0.6, 0.4\)"),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from checkpoints import make_tiny_decoder
 from diffusers import AutoencoderTiny
 
 from synthaug import Request, Sampler
@@ -10,13 +11,6 @@ from synthaug.errors import SettingError
 
 def request(**fields):
     return Request(**{"prompt": "a photo of a fish", "seed": 7, "steps": 2, "size": (32, 40), **fields})
-
-
-def make_tiny_decoder(folder, *, channels=4):
-    torch.manual_seed(0)
-    blocks = {"encoder_block_out_channels": (8,) * 4, "decoder_block_out_channels": (8,) * 4}
-    AutoencoderTiny(latent_channels=channels, num_encoder_blocks=(1,) * 4, num_decoder_blocks=(1,) * 4, **blocks).save_pretrained(folder)
-    return folder
 
 
 def test_latents_are_kept_and_can_be_decoded_again_in_full(tiny_base, tmp_path):

@@ -5,6 +5,7 @@ import torch
 from conftest import make_photo
 
 from synthaug import Request, Sampler
+from synthaug.diffusion.slerp import slerp
 from synthaug.errors import SettingError
 from synthaug.generation.hires import UPSCALERS, drawn_size, second_pass
 from synthaug.generation.starts import jobs_of
@@ -68,6 +69,20 @@ def test_the_second_pass_has_noise_of_the_same_seed_in_its_own_shape(sampler):
     (job,) = second_pass(jobs_of([request(Hires())], sampler.networks), torch.zeros(1, 4, 4, 5), sampler.networks)
 
     assert torch.equal(job.noise, torch.randn(4, 8, 10, generator=torch.Generator().manual_seed(7)))
+
+
+def test_a_variation_turns_the_noise_of_the_second_pass_too(sampler):
+    asked = request(Hires(), variation_strength=0.3, variation_seed=8)
+
+    (job,) = second_pass(jobs_of([asked], sampler.networks), torch.zeros(1, 4, 4, 5), sampler.networks)
+
+    own, other = (torch.randn(4, 8, 10, generator=torch.Generator().manual_seed(seed)) for seed in (7, 8))
+    assert torch.equal(job.noise, slerp(own, other, 0.3))
+
+
+@pytest.mark.parametrize(("size", "scale", "larger"), [((128, 72), 1.5, (192, 104)), ((64, 72), 1.3, (80, 88)), ((8, 16), 1.05, (8, 16))])
+def test_what_is_over_a_multiple_of_8_is_cut_as_in_a1111(size, scale, larger):
+    assert drawn_size(request(Hires(scale=scale), size=size)) == larger
 
 
 def test_every_setting_of_a_second_pass_shows(sampler):

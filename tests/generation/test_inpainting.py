@@ -296,3 +296,15 @@ def test_a_dot_is_redrawn_when_its_surroundings_are_enlarged(sampler, photos):
     drawn = sampler([request(only_masked=True, mask_padding=1)], photos[0][None], dot[None])[0]
 
     assert (drawn != photos[0]).any(0).sum() == 1
+
+
+def test_at_a_strength_of_1_what_the_masked_place_begins_with_makes_no_difference_but_for_the_edge_that_a_fill_leaves(
+    sampler, inpainter, photos
+):
+    contents = ["original", "latent noise", "latent nothing", "fill"]
+
+    plain, shown = ([draw(worker, photos, strength=1.0, masked_content=content) for content in contents] for worker in (sampler, inpainter))
+
+    assert all(torch.equal(picture, plain[0]) for picture in plain[1:3])
+    assert not torch.equal(plain[3], plain[0])
+    assert all(torch.equal(picture, shown[0]) for picture in shown)

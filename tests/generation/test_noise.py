@@ -45,6 +45,13 @@ def test_a_variation_turns_the_noise_towards_that_of_the_other_seed():
     assert torch.equal(drawn((3,), generator), drawn((3,), later)), "noise during the run is the seed's own"
 
 
+def test_a_variation_of_an_nvidia_cards_noise_turns_towards_such_noise():
+    found, _ = starting_noise(request(noise="NV", variation_strength=0.3, variation_seed=8), (4, 4, 5), CPU)
+
+    own, other = (normals(seed, 0, 80).reshape(4, 4, 5) for seed in (7, 8))
+    assert torch.equal(found, slerp(own, other, 0.3))
+
+
 def test_noise_of_a_gpu_is_refused_where_there_is_none():
     with pytest.raises(SettingError, match=r"noise GPU is drawn by a GPU, and images are drawn on cpu; take noise NV, .* or CPU"):
         generator_of(1, "GPU", CPU)

@@ -258,3 +258,23 @@ def test_halves_that_are_computed_in_fp32_draw_what_fp32_draws_with_the_same_wei
     assert pascal.networks.unet.conv_in.weight.dtype == torch.float16
     assert computed == {torch.float32}
     assert apart(drawn, exact(wanted)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({}, [6] * 20),  # prompt and negative prompt of three images, in every step at once
+        ({"guidance": 1.0}, [3] * 20),
+        ({"guidance_interval": (0.0, 0.5)}, [6] * 10 + [3] * 10),
+        ({"sampler": "Heun"}, [6] * 39),  # the last step has no second look
+        ({"reuse": 5}, [6] * 4),  # of the whole network, that is
+    ],
+)
+def test_the_network_is_asked_once_a_step_for_all_images_of_a_batch_together(sampler, fields, calls):
+    rows = []
+    hook = sampler.base.unet.mid_block.register_forward_pre_hook(lambda _, given: rows.append(len(given[0])))
+
+    sampler([request(**{"sampler": "Euler", "steps": 20, "seed": seed, **fields}) for seed in range(3)])
+
+    hook.remove()
+    assert rows == calls

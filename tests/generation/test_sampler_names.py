@@ -32,6 +32,11 @@ from synthaug.generation.sampler_names import SAMPLERS, SCHEDULES, automatic_sch
         ("dpmpp_sde", "beta", ("DPM++ SDE", "Beta")),
         ("uni_pc", "simple", ("UniPC", "Simple")),
         ("plms", "AYS", ("PLMS", "Align Your Steps")),
+        ("PNDM", "Automatic", ("PLMS", "Automatic")),
+        ("dpmpp_sde_gpu", "Automatic", ("DPM++ SDE", "Automatic")),
+        ("dpmpp_2m_sde_gpu", "karras", ("DPM++ 2M SDE", "Karras")),
+        ("dpmpp_2m_sde_heun_gpu", "Automatic", ("DPM++ 2M SDE Heun", "Automatic")),
+        ("dpmpp_3m_sde_gpu exponential", "Automatic", ("DPM++ 3M SDE", "Exponential")),
     ],
 )
 def test_what_people_type_is_understood(typed, schedule, meant):
@@ -46,7 +51,7 @@ def test_every_sampler_is_found_under_its_own_name_alone_and_with_every_schedule
         assert split_sampler(name, schedule) == (name, schedule)
 
 
-@pytest.mark.parametrize("typed", ["DPM adaptive", "Karras", "", "Eulera b", "DPM++ 2M Karras Karras"])
+@pytest.mark.parametrize("typed", ["DPM adaptive", "Karras", "", "Eulera b", "uni_pc_bh2", "euler_gpu", "DPM++ 2M Karras Karras"])
 def test_an_unknown_sampler_is_refused_with_those_there_are(typed):
     with pytest.raises(SettingError, match=r"unknown sampler '.*'; choose one of: DDIM, DDPM, DEIS, DPM\+\+ 2M, .*UniPC"):
         split_sampler(typed)

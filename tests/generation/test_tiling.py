@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from checkpoints import make_tiny_decoder
 
 from synthaug import Request, Sampler
 from synthaug.generation.networks import Told
@@ -54,6 +55,19 @@ def test_pictures_that_tile_and_pictures_that_do_not_come_out_of_one_call(sample
     assert torch.equal(images[0], images[2])
     assert torch.equal(images[1], sampler(asked[1:2])[0])
     assert (images[0].int() - images[1].int()).abs().max() > 3
+
+
+@pytest.mark.parametrize("decoder", ["full", "tiny"])
+def test_pictures_that_tile_are_decoded_without_a_seam_by_either_decoder_at_once_and_later(tiny_base, tmp_path, decoder):
+    sampler = Sampler(str(tiny_base), tiny_decoder=make_tiny_decoder(tmp_path))
+    asked = [Request(prompt="a fish", seed=1, steps=2, size=(32, 48), tiling=True, decoder=decoder)]
+
+    drawn = sampler.draw(asked)
+    pushed = sampler.decode(drawn.latents.roll(2, -1), decoder=decoder, tiling=True)
+
+    assert torch.equal(drawn.images, sampler.decode(drawn.latents, decoder=decoder, tiling=True))
+    assert (pushed.roll(-16, -1).int() - drawn.images.int()).abs().max() <= 1
+    assert (sampler.decode(drawn.latents, decoder=decoder).int() - drawn.images.int()).abs().max() > 1
 
 
 def test_networks_are_left_as_they_were_after_an_error(sampler):
