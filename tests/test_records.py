@@ -74,7 +74,16 @@ KINDS = "a request needs a prompt, a seed and values of the right kind"
     [
         ({"prompt": "a"}, KINDS),
         ({"seed": 1}, KINDS),
-        ({"prompt": "a", "seed": "1"}, KINDS),
+        ({"prompt": "a", "seed": "1"}, "seed must be a whole number, got '1'"),
+        ({"prompt": 5, "seed": 1}, "prompt must be text, got 5 for prompt '5'"),
+        ({"prompt": "a", "seed": 1, "noise": "nv"}, "unknown noise 'nv'; choose one of: CPU, GPU, NV"),
+        ({"prompt": "a", "seed": 1, "tiling": "false"}, "tiling must be true or false, got 'false'"),
+        ({"prompt": "a", "seed": 1, "steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ({"prompt": "a", "seed": 1, "label": [1]}, r"label must be a whole number or text, got \[1\]"),
+        ({"prompt": "a", "seed": 1, "size": [64, "a"]}, r"size must be a tuple of two whole numbers, got \(64, 'a'\)"),
+        ({"prompt": "a", "seed": 1, "size": [64, 65]}, r"got \(64, 65\) \(the nearest is \(64, 64\)\) for prompt 'a'"),
+        ({"prompt": "a", "seed": 1, "hires": {"scale": "2"}}, "scale of a hires pass must be a number, got '2'"),
+        ({"prompt": "a", "seed": 1, "loras": [{"path": "x", "weight": float("nan")}]}, "the weight of a LoRA must be a number, got nan"),
         ({"prompt": "a", "seed": 1, "loras": [{"file": "x"}]}, "each of loras must be"),
         ({"prompt": "a", "seed": 1, "size": 64}, r"size must be \[height, width\], got 64"),
         ({"prompt": "a", "seed": 1, "hires": 2}, "hires must be"),
@@ -89,3 +98,9 @@ def test_what_is_missing_or_of_another_kind_is_refused(data, sentence):
 def test_records_cannot_be_changed():
     with pytest.raises(AttributeError, match="cannot assign to field 'seed'"):
         a_request().seed = 1
+
+
+def test_a_whole_number_is_a_number_and_a_record_is_not_a_mapping():
+    assert Request(prompt="a", seed=1, guidance=7).guidance == 7
+    with pytest.raises(SettingError, match=r"hires must be a Hires record or left out, got {'scale': 1.5}"):
+        Request(prompt="a", seed=1, hires={"scale": 1.5})

@@ -126,7 +126,7 @@ class DrawnPlan:
         return self._work / f"{self.mark(start, stop)[:16]}-{self._draw_batch}-{at:08d}"
 
     def _drawn(self, batch: Sequence[Request], folder: Path) -> Manifest:
-        from synthaug.generation.run import draw_into  # loads the networks' libraries, which a folder does not need
+        from synthaug.generation.folder import draw_into  # loads the networks' libraries, which a folder does not need
 
         manifest = Manifest(folder)
         if all(request in manifest for request in batch):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import nn
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation.embeddings import read_embedding
-from synthaug.generation.plan import Plan
 from synthaug.lora.file import LoraFile
 from synthaug.models.load import Base, load_base
+
+if TYPE_CHECKING:
+    from synthaug.generation.plan import Plan
 
 __all__ = ["base_fingerprint", "check_base", "check_filled", "check_finite"]
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from synthaug.errors import SettingError, choose
 from synthaug.generation.plan import Plan
+from synthaug.generation.request_check import check_request
 from synthaug.records import Hires, Request
 
 __all__ = ["NO_GRID", "Axis", "Grid", "axis_of", "cells"]
@@ -125,6 +126,7 @@ def cells(plan: Plan, grid: Grid) -> list[Request]:
         request = replace(own.request(0), index=number)
         for field, value in changes:
             request = request if field == "prompt" else _changed(request, field, value)
+        check_request(request)
         out.append(request)
     return out
 

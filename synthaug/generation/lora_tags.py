@@ -76,8 +76,12 @@ def lora_hash_of(path: str) -> str:
     return together.hexdigest()
 
 
-def file_hash(path: str) -> str:
+def file_hash(path: str, *, what: str = "embedding") -> str:
     """SHA-256 of a whole file, which is what ``TI hashes`` in infotext has of an embedding.
+
+    Args:
+        path: The file.
+        what: It is, for the message.
 
     Raises:
         SettingError: If it cannot be read.
@@ -85,4 +89,4 @@ def file_hash(path: str) -> str:
     try:
         return hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
-        raise SettingError(f"the embedding {path} cannot be read ({error.strerror}); check the path") from error
+        raise SettingError(f"the {what} {path} cannot be read ({error.strerror}); check the path") from error

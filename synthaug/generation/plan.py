@@ -12,6 +12,7 @@ import yaml
 
 from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation.lora_tags import resolve
+from synthaug.generation.request_check import check_request
 from synthaug.generation.speed import Speed, speed_of
 from synthaug.lora.file import LoraFile, require_caption
 from synthaug.models.load import load_base
@@ -35,13 +36,21 @@ class Plan(Drawing):
     """
 
     prompts: tuple[str, ...]
-    """Taken in turn, so that each is drawn equally often; ``{this|that}`` is decided per image, ``<lora:name:weight>`` adds a LoRA."""
+    """Taken in turn, so that each is drawn equally often; ``{this|that}`` is decided per image, ``<lora:name:weight>`` adds a LoRA.
+    A single text is one prompt."""
 
     count: int = 16
     """How many images."""
 
     seed: int = 0
-    """Seed of the plan; each image's seed is derived from it."""
+    """Seed of the plan, from 0 on; each image's seed is derived from it."""
+
+    image_seed: int | None = None
+    """Seed of the first image, from 0 on; each next one has one more, or the same with ``variation_strength``, as A1111 counts. None
+    derives seeds from ``seed``."""
+
+    variation_seed: int | None = None
+    """Seed of the first image's variation, from 0 on; each next one has one more. None derives it from ``seed``."""
 
     base: str = "pocket"
     """The base model."""
@@ -53,11 +62,18 @@ class Plan(Drawing):
     """Lines that ``__name__`` in a prompt stands for, by name, as :func:`synthaug.templates.read_wildcards` reads them."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "prompts", _listed(self.prompts))
         if not self.prompts:
             raise SettingError("a plan needs at least one prompt, got none; write one, or use a LoRA file that knows its caption")
-        if self.count < 0:
-            raise SettingError(f"count must not be negative, got {self.count}")
         super().__post_init__()
+
+    def _rules(self) -> dict[str, tuple[bool, Any]]:
+        seeds = {"seed": self.seed, "image_seed": self.image_seed, "variation_seed": self.variation_seed}
+        return {
+            "count must not be negative": (self.count >= 0, self.count),
+            **{f"{name} must be from 0 on": (seed is None or seed >= 0, seed) for name, seed in seeds.items()},
+            **super()._rules(),
+        }
 
     @classmethod
     def for_lora(cls, lora: Path | str, *, weight: float = 1.0, **settings: Any) -> Plan:
@@ -94,8 +110,8 @@ class Plan(Drawing):
         """
         try:
             data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError) as error:
-            raise UnusableFileError(f"the plan {path} cannot be read ({error}); check the path and its YAML") from error
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise UnusableFileError(f"the plan {path} cannot be read ({error}); check the path and its YAML, in UTF-8") from error
         if not isinstance(data, dict):
             raise UnusableFileError(f"the plan {path} must hold settings such as 'prompts: [a photo of iriko]', it holds {data!r:.60}")
         return cls.from_json(data)
@@ -110,10 +126,9 @@ class Plan(Drawing):
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(data) - known):
             raise SettingError(f"unknown field of a plan: {', '.join(unknown)}; choose from: {', '.join(sorted(known))}")
-        prompts = data.get("prompts", ())
-        plain = plain_fields(data)
-        plain["prompts"] = (prompts,) if isinstance(prompts, str) else tuple(prompts)
-        plain["wildcards"] = {name: tuple(lines) for name, lines in plain.get("wildcards", {}).items()}
+        plain = {"prompts": (), **plain_fields(data)}
+        if isinstance(kept := plain.get("wildcards"), dict):
+            plain["wildcards"] = {name: _listed(lines) for name, lines in kept.items()}
         return cls(**plain)
 
     def at_speed(self, word: Speed) -> Plan:
@@ -136,18 +151,19 @@ class Plan(Drawing):
         """Request number ``index``, also beyond ``count``.
 
         Raises:
-            SettingError: If a placeholder of the prompt, or a LoRA that it calls, is unknown.
+            SettingError: If a placeholder of the prompt, or a LoRA that it calls, is unknown, or the image could not be drawn, as
+                :func:`synthaug.generation.request_check.check_request` finds.
         """
         words = fill(self.prompts[index % len(self.prompts)], {}, seed=seed_for(self.seed, "prompt", index), wildcards=self.wildcards)
         prompt, called = resolve(words, self.lora_files)
         shared = {each.name: getattr(self, each.name) for each in fields(Drawing)}
-        return Request(
-            prompt=prompt,
-            seed=seed_for(self.seed, "image", index) >> 10,  # 53 bits survive JSON in any language
-            variation_seed=seed_for(self.seed, "variation", index) >> 10,
-            index=index,
-            **{**shared, "loras": (*self.loras, *called)},
-        )
+        seed = seed_for(self.seed, "image", index) >> 10  # 53 bits survive JSON in any language
+        if self.image_seed is not None:
+            seed = self.image_seed + (0 if self.variation_strength else index)
+        other = seed_for(self.seed, "variation", index) >> 10 if self.variation_seed is None else self.variation_seed + index
+        request = Request(prompt=prompt, seed=seed, variation_seed=other, index=index, **{**shared, "loras": (*self.loras, *called)})
+        check_request(request)
+        return request
 
     def __len__(self) -> int:
         return self.count
@@ -159,3 +175,8 @@ class Plan(Drawing):
 
     def __iter__(self) -> Iterator[Request]:
         return (self.request(index) for index in range(self.count))
+
+
+def _listed(given: Any) -> Any:
+    """Texts as a tuple, of one or of a list; anything else as it is."""
+    return (given,) if isinstance(given, str) else tuple(given) if isinstance(given, list) else given

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from synthaug.errors import OutputError, require
+from synthaug.generation.folder import draw_into
 from synthaug.generation.plan import Plan
-from synthaug.generation.run import draw_into
 from synthaug.generation.sampler import Sampler
 from synthaug.manifest import Manifest
 from synthaug.models.numerics import PrecisionName
@@ -87,7 +87,7 @@ class RegularImages:
         with _alone(folder):
             manifest = Manifest(folder)
             sampler = Sampler(base, device=self._device, precision=self._precision)
-            draw_into(manifest, plan, sampler, batch_size=self._batch_size, tell=_tell)
+            draw_into(manifest, plan, sampler, batch_size=self._batch_size, tell=_tell, one_base=True)
             for sample in manifest.samples:
                 _write_caption(folder / f"{Path(sample.file).stem}.txt", sample.request.prompt)
         return folder

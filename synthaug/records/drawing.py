@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from synthaug.errors import SettingError
+from synthaug.errors import SettingError, require
+from synthaug.records.kinds import check_kinds
 
 __all__ = ["ControlUse", "Drawing", "Hires", "LoraUse", "plain_fields"]
 
@@ -24,6 +25,11 @@ class LoraUse:
 
     text_weight: float | None = None
     """On the text encoders; None is the same as on the UNet."""
+
+    def __post_init__(self) -> None:
+        check_kinds(self, of=" of a LoRA")
+        for weight in (self.weight, self.text_weight):
+            require({"the weight of a LoRA must be a number": (weight is None or math.isfinite(weight), weight)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +51,10 @@ class ControlUse:
     interval: tuple[float, float] = (0.0, 1.0)
     """Share of the run in which it steers."""
 
+    def __post_init__(self) -> None:
+        check_kinds(self, of=" of a control")
+        require({"the weight of a control must be a number": (math.isfinite(self.weight), self.weight)})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hires:
@@ -61,6 +71,9 @@ class Hires:
 
     upscaler: str = "Latent"
     """How the first pass is enlarged, as A1111 names it."""
+
+    def __post_init__(self) -> None:
+        check_kinds(self, of=" of a hires pass")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +169,7 @@ class Drawing:
     """Every how many steps the inner UNet is run anew, 1 to 10; between, what it said is used again (DeepCache). 1 is always."""
 
     def __post_init__(self) -> None:
+        check_kinds(self, place=self._place())
         for rule, (holds, value) in self._rules().items():
             if not holds:
                 raise SettingError(f"{rule}, got {value!r}{self._place()}")
@@ -234,7 +248,7 @@ class _Nearest:
 
     def __repr__(self) -> str:
         nearest = tuple(max(8, round(side / 8) * 8) for side in self._size)
-        return f"{self._size}; the nearest is {nearest}," if len(nearest) == 2 else repr(self._size)
+        return f"{self._size} (the nearest is {nearest})" if len(nearest) == 2 else repr(self._size)
 
 
 def _is_interval(given: tuple[float, float]) -> bool:

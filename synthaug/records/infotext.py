@@ -26,7 +26,7 @@ Finder = Callable[[str, str], str]
 """Path of a file, from what it is (``LoRA`` or ``embedding``) and its name without ending."""
 
 _SUFFIXES = {"LoRA": (".safetensors",), "embedding": (".safetensors", ".pt", ".bin")}
-_TAG = re.compile(r"[ \t]*<(lora|lyco|hypernet):([^<>]*)>")
+_TAG = re.compile(r"[ \t]*<(\w+):([^<>]*)>")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,7 @@ def _tag(kind: str, inner: str) -> LoraTag:
     name, *rest = inner.split(":")
     plain = [part for part in rest if "=" not in part]
     named: Mapping[str, str] = dict(part.split("=", 1) for part in rest if "=" in part)
-    if kind == "hypernet":
+    if kind not in ("lora", "lyco"):
         raise SettingError(f"only LoRAs can be called by a tag, got <{kind}:{inner}>; take it out of the prompt")
     if "dyn" in named or len(plain) == 3:  # text, UNet, rank
         raise SettingError(f"ranks are not cut while drawing, got <{kind}:{inner}>; cut the file itself with synthaug.lora.algebra.resize")

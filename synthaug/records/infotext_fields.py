@@ -30,6 +30,9 @@ SCHEDULES = (
 """Schedules that may follow the name of a sampler, as A1111 wrote them before it had a key for them."""
 
 OURS = "synthaug "
+_NO_FIELDS = ("base", "image_hash", "mask_hash")
+"""Keys of our own that stand for no field of a request."""
+
 _NOT_TOLD = ("label", "index", "variation_seed")
 """No part of the picture; a variation seed has a key of A1111's where it changes something."""
 
@@ -37,8 +40,9 @@ _TEXTS = ("prompt", "negative_prompt", "sampler", "schedule", "emphasis", "noise
 
 
 def infotext(
-    request: Request, *, base: str, base_hash: str, lora_hashes: Mapping[str, str], embedding_hashes: Mapping[str, str] | None = None
-) -> str:
+    request: Request, *, base: str, base_hash: str, lora_hashes: Mapping[str, str], embedding_hashes: Mapping[str, str] | None = None,
+    picture_hashes: Mapping[str, str] | None = None,
+) -> str:  # fmt: skip
     """Describe an image the way A1111 does.
 
     Args:
@@ -47,6 +51,7 @@ def infotext(
         base_hash: Its fingerprint.
         lora_hashes: Content hash of each LoRA, by the stem of its file.
         embedding_hashes: Hash of each embedding, by the stem of its file.
+        picture_hashes: SHA-256 of the file of the photo (``image``) and of the mask (``mask``). A1111's ``Init image hash`` is another one.
 
     Example:
         >>> from synthaug.records import Request
@@ -66,6 +71,7 @@ def infotext(
     tags = [LoraTag(name=PurePath(use.path).stem, weight=use.weight, text_weight=use.text_weight) for use in request.loras]
     told = Infotext(prompt=" ".join([request.prompt, *map(str, tags)]), negative_prompt=request.negative_prompt, values=values)
     extras = _what_gets_lost(told, request)
+    extras |= {f"{OURS}{kind} hash": value[:12] for kind, value in (picture_hashes or {}).items()}
     if base != values["Model"]:
         extras[f"{OURS}base"] = base
     return str(replace(told, values={**values, **extras, "Version": "synthaug"}))
@@ -85,7 +91,9 @@ def fields_of(found: Infotext, find: Finder) -> dict[str, Any]:
     if "Seed" not in values and f"{OURS}seed" not in values:
         raise SettingError(f"infotext must have settings with a Seed in its last line, got {str(found)[-60:]!r}; it may have been cut off")
     ours = {key.removeprefix(OURS).replace(" ", "_"): value for key, value in values.items() if key.startswith(OURS)}
-    plain: dict[str, Any] = {name: value if name in _TEXTS else _json(name, value) for name, value in ours.items() if name != "base"}
+    plain: dict[str, Any] = {
+        name: value if name in _TEXTS else _json(name, value) for name, value in ours.items() if name not in _NO_FIELDS
+    }
     told = {name: read(values) for name, read in _READ.items()}
     if "loras" in plain:
         tags = tuple(LoraTag(**tag) for tag in plain.pop("loras"))

@@ -39,7 +39,7 @@ class Request(Drawing):
     """Place in its plan."""
 
     def _place(self) -> str:
-        return f" for prompt {self.prompt[:60]!r} (request {self.index})"
+        return f" for prompt {str(self.prompt)[:60]!r} (request {self.index})"
 
     def _rules(self) -> dict[str, tuple[bool, Any]]:
         return {

@@ -75,7 +75,7 @@ def test_a_full_disk_while_a_plan_is_drawn_is_named_with_what_is_finished(tiny_l
     def full(*_args, **_settings):
         raise OutputError("000000.png could not be written (No space left on device); free some space")
 
-    monkeypatch.setattr("synthaug.generation.run.save_image", full)
+    monkeypatch.setattr("synthaug.generation.folder.save_image", full)
 
     with pytest.raises(OutputError, match=r"shard-000000.tar could not be written \(000000.png .* 0 of 1 shards are finished"):
         write_shards(plan_for(tiny_lora, 1), tmp_path / "out")

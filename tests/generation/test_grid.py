@@ -138,3 +138,8 @@ def test_every_picture_lies_in_its_place_and_words_cover_none():
     assert corners == sorted(corners)
     assert len({left for _, left in corners}) == 3
     assert len({top for top, _ in corners}) == 4
+
+
+def test_a_cell_that_cannot_be_drawn_is_refused_before_any_is():
+    with pytest.raises(SettingError, match="unknown sampler 'Magic'"):
+        cells(a_plan(), Grid(x="sampler: Euler, Magic"))

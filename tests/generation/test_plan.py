@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -8,7 +9,7 @@ from conftest import make_tiny_lora
 
 from synthaug import Plan, Request
 from synthaug.errors import SettingError, UnusableFileError
-from synthaug.records import LoraUse
+from synthaug.records import Hires, LoraUse
 
 PLAN = Plan(
     prompts=("a {big|small} fish", "a screw"), count=7, negative_prompt="いりこ", label="belly-burst", seed=3, sampler="Euler", steps=5,
@@ -76,6 +77,56 @@ def test_a_file_without_settings_is_refused(tmp_path, text):
 
 def test_a_single_text_is_one_prompt():
     assert Plan.from_json({"prompts": "a fish"}).prompts == ("a fish",)
+    assert Plan(prompts="a fish")[1].prompt == "a fish"
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"prompts": 5}, "prompts must be a tuple of texts, got 5"),
+        ({"prompts": [None]}, "prompts must be a tuple of texts"),
+        ({"count": "abc"}, "count must be a whole number, got 'abc'"),
+        ({"lora_files": ["a"]}, r"lora_files must be a mapping of names to texts, got \['a'\]"),
+        ({"wildcards": {"a": 5}}, "wildcards must be a mapping of names to tuples of texts"),
+        ({"seed": -1}, "seed must be from 0 on, got -1"),
+    ],
+)
+def test_what_a_plan_alone_has_is_of_its_kind(settings, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        Plan.from_json({"prompts": "x", **settings})
+
+
+def test_a_plan_that_is_not_utf_8_is_a_sentence(tmp_path):
+    (tmp_path / "plan.yaml").write_bytes(b"prompts: [caf\xe9]")
+
+    with pytest.raises(UnusableFileError, match=r"plan.yaml cannot be read .*in UTF-8"):
+        Plan.from_file(tmp_path / "plan.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"sampler": "Magic"}, "unknown sampler 'Magic'"),
+        ({"schedule": "Magic"}, "unknown schedule 'Magic'"),
+        ({"eta": 0.5}, r"has no share of fresh noise to choose, got eta=0.5"),
+        ({"prompts": "a (fish:1.2.3)"}, "a weight is a number such as 1.3, got '1.2.3'"),
+        ({"prompts": "a [fish:(screw:1.2.3):9]"}, "a weight is a number such as 1.3, got '1.2.3'"),
+        ({"negative_prompt": "(a:1.2.3)"}, "a weight is a number such as 1.3"),
+        ({"hires": Hires(upscaler="Magic")}, "unknown upscaler 'Magic'"),
+        ({"prompts": "a fish <foo:bar>"}, "only LoRAs can be called by a tag, got <foo:bar>"),
+    ],
+)
+def test_what_would_be_met_while_drawing_is_met_before(settings, sentence):
+    with pytest.raises(SettingError, match=sentence):
+        Plan(**{"prompts": "x", **settings}).request(0)
+
+
+def test_images_count_seeds_as_in_the_webui_and_keep_them_for_variations():
+    plan = Plan(prompts="x", image_seed=5, variation_seed=70)
+    varied = replace(plan, variation_strength=0.3)
+
+    assert [request.seed for request in plan][:3] == [5, 6, 7]
+    assert [(request.seed, request.variation_seed) for request in varied][:3] == [(5, 70), (5, 71), (5, 72)]
 
 
 @pytest.mark.parametrize(

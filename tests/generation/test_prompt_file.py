@@ -64,6 +64,8 @@ def test_one_side_may_be_told_and_choices_and_loras_are_those_of_any_prompt(tmp_
         ("--prompt a --steps 1 2", r"the option --steps takes one value, got '1 2' in .*line 2"),
         ("--prompt a --steps 0", r"p\.txt, line 2: steps must be 1 to 1000, got 0"),
         ("--prompt a --width 41", r"p\.txt, line 2: size must be .*the nearest is \(64, 40\)"),
+        ("--prompt a --sampler_name Magic", r"p\.txt, line 2: unknown sampler 'Magic'"),
+        ("a (fish:1.2.3)", r"p\.txt, line 2: a weight is a number such as 1.3"),
         ("--prompt a --n_iter 0", r"batch_size and n_iter must be at least 1, got 0 images in .*line 2"),
         ("--prompt a --tiling maybe", r"the option --tiling cannot be 'maybe' in .*line 2; give true or false"),
         ("--prompt it's", r"quotes must come in pairs, got .* in .*line 2"),

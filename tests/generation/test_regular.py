@@ -36,14 +36,14 @@ def test_pictures_are_drawn_once(tiny_base, tmp_path, monkeypatch):
 
 
 def test_a_run_that_was_stopped_goes_on(tiny_base, tmp_path, monkeypatch, capsys):
-    draw = Sampler.__call__
+    draw = Sampler.draw
 
     def once(self, requests, images=None):
         if requests[0].index >= 2:
             raise KeyboardInterrupt
         return draw(self, requests, images)
 
-    monkeypatch.setattr(Sampler, "__call__", once)
+    monkeypatch.setattr(Sampler, "draw", once)
     with pytest.raises(KeyboardInterrupt):
         drawn(tiny_base, tmp_path, {"batch_size": 2})
     monkeypatch.undo()

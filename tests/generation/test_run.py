@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from synthaug.cli import main
 from synthaug.errors import OutputError
-from synthaug.generation import Plan, Sampler, run
+from synthaug.generation import Plan, Sampler, folder
 from synthaug.generation.run import draw_into
 from synthaug.lora.file import LoraFile
 from synthaug.manifest import Manifest
@@ -104,7 +105,7 @@ def test_a_picture_that_was_deleted_is_drawn_again(whole, tiny_lora, tmp_path):
 
 
 def test_a_full_disk_is_a_sentence_and_keeps_what_was_drawn(tiny_lora, tiny_base, tmp_path, monkeypatch):
-    save, done = run.save_image, []
+    save, done = folder.save_image, []
 
     def save_three(image, path, **settings):
         if len(done) == 3:
@@ -112,7 +113,7 @@ def test_a_full_disk_is_a_sentence_and_keeps_what_was_drawn(tiny_lora, tiny_base
         done.append(path)
         save(image, path, **settings)
 
-    monkeypatch.setattr(run, "save_image", save_three)
+    monkeypatch.setattr(folder, "save_image", save_three)
     plan = Plan.for_lora(tiny_lora, count=5, steps=1)
     with pytest.raises(OutputError, match="No space left on device"):
         draw_into(Manifest(tmp_path), plan, Sampler(str(tiny_base)), batch_size=2)
@@ -343,6 +344,15 @@ def test_help_tells_what_every_option_is(capsys):
         (["--plan=p.yaml", "--from=a.png"], "one of these says what to draw, got --plan and --from"),
         (["--from=a.png", "--prompt=x"], "--from says that already, got --prompt, too"),
         (["--grid.x=steps: 1"], "a grid varies one image: give --lora FILE or --prompt TEXT, too"),
+        (["--plan=p.yaml", "--seed=0"], "--plan says that already, got --seed, too"),
+        (["--plan=p.yaml", "--label=bad", "--lora_weight=1"], "--plan says that already, got --label, --lora_weight, too"),
+        (["--plan=p.yaml", "--wildcards=w", "--combinations=true"], "got --wildcards, --combinations, too"),
+        (["--from=a.png", "--speed=fast"], "--from says that already, got --speed, too"),
+        (["--from=a.png", "--image=b.png", "--steps=9"], "--from says that already, got --steps, too"),
+        (["--prompt=x", "--lora_weight=0.5"], "--lora_weight needs --lora, got --lora_weight alone"),
+        (["--prompt=x", "--image=photo.png"], "a photo at strength 1 would not be looked at, got image 'photo.png'; give --strength 0.75"),
+        (["--prompt=x", "--strength=0.5"], "strength below 1 needs a photo, got 0.5 and none; give --image FILE"),
+        (["--prompt=x", "--seed=-1"], "seed must be from 0 on, got -1"),
         (["--prompt=x", "--size=wide"], "size must be [HEIGHT,WIDTH] or WIDTHxHEIGHT, got 'wide'"),
         (["--prompt=x", "--lora_folder=nowhere"], "a folder of LoRAs must be there, got nowhere"),
         (["--prompt=x <lora:y:1>"], "a LoRA in a prompt must be the name of one file, got <lora:y:1> in 'x <lora:y:1>', known are: none"),
@@ -411,3 +421,84 @@ def test_what_was_odd_about_an_image_stands_in_the_manifest_and_in_the_summary(t
 
     assert [sample.repairs for sample in Manifest(tmp_path).samples] == [("blank", "saturated")] * 2
     assert "repaired or odd, image by image in the manifest: blank: 2, saturated: 2" in capsys.readouterr().out
+
+
+def test_a_folder_of_another_base_is_not_taken_for_done(tiny_base, other_base, tmp_path, capsys):
+    def draw(base):
+        with pytest.raises(SystemExit) as end:
+            main(["generate", "--prompt=a fish", f"--base={base}", "--size=32x32", "--count=1", "--steps=1", f"--out={tmp_path}"])
+        return end.value.code
+
+    assert [draw(tiny_base), draw(tiny_base), draw(other_base)] == [0, 0, 1]
+
+    assert "all images of a folder must come from one base" in capsys.readouterr().err
+
+
+@pytest.fixture
+def redrawn(tiny_base, tmp_path):
+    """A picture drawn within a mask of a photo, as another program would have saved it; and the command that drew it."""
+    for name, level in (("photo", 90), ("mask", 255)):
+        save_image(torch.full((3, 32, 32), level, dtype=torch.uint8), tmp_path / f"{name}.png")
+    command = [
+        "generate", "--prompt=a fish", f"--base={tiny_base}", "--size=32x32", "--count=1", "--steps=2", "--strength=0.5",
+        f"--image={tmp_path}/photo.png", f"--mask={tmp_path}/mask.png", f"--out={tmp_path}/first",
+    ]  # fmt: skip
+    with pytest.raises(SystemExit) as end:
+        main(command)
+    assert end.value.code == 0
+    file = tmp_path / "first" / Manifest(tmp_path / "first").samples[0].file
+    text = "".join(part for part in re.split(r"(, synthaug (?:image|mask): [^,]+)", picture_text(file)["parameters"])[::2])
+    save_image(read_image(file), tmp_path / "bare.png", text={"parameters": text})
+    return tmp_path / "bare.png", command
+
+
+@pytest.mark.parametrize("changed", ["photo", "mask"])
+def test_a_folder_of_another_photo_or_mask_is_not_taken_for_done(redrawn, tmp_path, capsys, changed):
+    save_image(torch.full((3, 32, 32), 200, dtype=torch.uint8), tmp_path / f"{changed}.png")
+
+    with pytest.raises(SystemExit) as end:
+        main(redrawn[1])
+
+    assert end.value.code == 1
+    assert f"all images of a folder must come from one {'image' if changed == 'photo' else 'mask'}, " in capsys.readouterr().err
+
+
+def test_a_picture_of_a_photo_that_it_does_not_hold_is_drawn_again_with_the_photo_alone(redrawn, tmp_path, capsys):
+    picture, photo, mask = redrawn[0], f"--image={tmp_path}/photo.png", f"--mask={tmp_path}/mask.png"
+
+    codes = [
+        again(picture, tmp_path / "o"),
+        again(picture, tmp_path / "o", photo),
+        again(picture, tmp_path / "o", photo, photo.replace("image", "mask")),
+    ]
+    said = capsys.readouterr().err.splitlines()
+    base = redrawn[1][2]
+    assert again(picture, tmp_path / "second", photo, mask, base) == 0
+
+    assert codes == [1, 1, 1]
+    assert "bare.png was drawn from a photo that it does not hold; give --image" in said[0]
+    assert "bare.png was drawn from a mask that it does not hold; give --mask" in said[1]
+    assert "an image is drawn again with the mask it was drawn with" in said[2]
+    assert re.search(r"differ by [01] of 255 at most", capsys.readouterr().out)
+
+
+@pytest.fixture
+def bent(tiny_base, tmp_path):
+    """A picture drawn with an embedding, whose file has moved into the folder ``words``."""
+    width = Sampler(str(tiny_base)).base.text_encoder.config.hidden_size
+    save_file({"emb_params": torch.ones(1, width)}, tmp_path / "finny.safetensors")
+    plan = Plan(prompts="a finny fish", base=str(tiny_base), size=(32, 32), steps=1, count=1, embeddings=(f"{tmp_path}/finny.safetensors",))
+    draw_into(Manifest(tmp_path / "first"), plan, Sampler(str(tiny_base)))
+    (tmp_path / "words").mkdir()
+    shutil.move(tmp_path / "finny.safetensors", tmp_path / "words" / "finny.safetensors")
+    return tmp_path / "first" / Manifest(tmp_path / "first").samples[0].file
+
+
+def test_an_embedding_that_has_moved_is_found_and_another_one_of_its_name_is_refused(bent, tmp_path, capsys):
+    assert again(bent, tmp_path / "second", f"--lora_folder={tmp_path}/words") == 0
+    assert re.search(r"differ by [01] of 255 at most", capsys.readouterr().out)
+
+    save_file({"emb_params": torch.zeros(1, 8)}, tmp_path / "words" / "finny.safetensors")
+    assert again(bent, tmp_path / "third", f"--lora_folder={tmp_path}/words") == 1
+
+    assert "an image is drawn again with the embedding it was drawn with" in capsys.readouterr().err
