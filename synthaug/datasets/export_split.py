@@ -31,7 +31,7 @@ def split(links: Sequence[Sequence[str]], defective: Sequence[bool], *, share: f
 
     Example:
         >>> split([["a"], ["a", "b"], ["b"], ["c"]], [False] * 4, share=0.5, seed=0, defects_to_test=False)
-        ['test', 'test', 'test', 'train']
+        ['train', 'train', 'train', 'test']
     """
     roots = _joined(links)
     bad = {root for root, is_bad in zip(roots, defective, strict=True) if is_bad}
