@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "curate": ("synthaug.curation.run:curate", "screen images: odd ones, blanks and near-copies are crossed out with a reason"),
     "bank": ("synthaug.defects.bank_run:bank", "cut defects out of pictures with masks, to put them into normal pictures"),
     "shards": ("synthaug.datasets.run:shards", "write images as WebDataset shards"),
+    "export": ("synthaug.datasets.export:export", "write pictures with masks as MVTec AD, CSV, COCO or YOLO"),
     "evaluate": ("synthaug.evaluation.run:evaluate", "measure what synthetic images do for a detector"),
     "plan": ("synthaug.models.plan:plan", "say whether a run fits a card's memory, and choose settings that do"),
     "inspect": ("synthaug.models.inspect:inspect", "say what is in a LoRA file"),

@@ -9,7 +9,7 @@ goes on below it. ``poisson`` keeps the cut-out's differences between neighbours
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from synthaug.defects.bank import Bank
 from synthaug.defects.change import Change, Plane, find_place, is_visible
 from synthaug.defects.cutout import Cutout
 from synthaug.defects.poisson import seamless
@@ -90,7 +89,7 @@ class FromBank:
         pasting: How they are put in.
     """
 
-    def __init__(self, bank: Bank, pasting: Pasting | None = None) -> None:
+    def __init__(self, bank: Sequence[Cutout], pasting: Pasting | None = None) -> None:
         self.bank, self.pasting = bank, pasting or Pasting()
         self._ready = [_Ready.of(cutout) for cutout in bank]
 
