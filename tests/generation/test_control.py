@@ -94,7 +94,7 @@ def test_weight_interval_picture_and_company_show_and_disturb_nobody(sampler, ne
         request(use(nets, image=str(nets / "depth.png"))),
         request(use(nets, interval=(0.5, 1.0))),
         request(use(nets), use(nets, "depth")),
-        request(use(nets), size=(16, 24), hires=Hires(scale=1.75, strength=0.5)),
+        request(use(nets), size=(24, 32), hires=Hires(scale=1.4, strength=0.5)),
     ]
 
     together = sampler(wanted)

@@ -68,7 +68,7 @@ def test_eight_images_of_three_modes_are_each_what_they_are_alone(sampler, files
 
 def test_modes_that_cannot_share_a_step_share_a_call(sampler, files):
     wanted = [*asked(files), *asked(files, tiling=True)[:4], *asked(files, sampler="Euler a")[:3]]
-    wanted += [Request(prompt="a fish", seed=1, steps=3, size=(16, 24), hires=Hires(scale=1.75, strength=s)) for s in (0.4, 0.8)]
+    wanted += [Request(prompt="a fish", seed=1, steps=3, size=(24, 32), hires=Hires(scale=1.4, strength=s)) for s in (0.4, 0.8)]
 
     together = sampler(wanted)
 
