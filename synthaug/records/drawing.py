@@ -61,7 +61,7 @@ class Hires:
     """A second pass at a larger size."""
 
     scale: float = 2.0
-    """Sides of the second pass over those of the first, above 1 to 4; rounded to multiples of 8."""
+    """Sides of the second pass over those of the first, above 1 to 4; cut to multiples of 8."""
 
     strength: float = 0.7
     """Share of the second run that is done, in (0, 1]."""

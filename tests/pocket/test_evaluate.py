@@ -48,7 +48,7 @@ def test_a_judge_learns_and_its_accuracy_is_that_on_pictures_it_has_not_seen(ren
     monkeypatch.setattr("synthaug.pocket.judge.KEPT_BACK", 20)
     monkeypatch.setattr("synthaug.pocket.judge.BATCH", 10)
 
-    judge, accuracy = train_judge(renders, count=60, epochs=30)
+    judge, accuracy = train_judge(renders, count=60, epochs=45)
 
     pixels = torch.from_numpy(renders.pixels(list(range(20)))).permute(0, 3, 1, 2)
     given = judge.answers(pixels)["thing"]
