@@ -109,7 +109,7 @@ def _opened(source: Plan | Manifest | Path | str, out: Path, *, draw_batch: int,
         return SampleFolder(source)
     from synthaug.generation import Sampler  # loads the networks' libraries, which a folder does not need
 
-    return DrawnPlan(source, Sampler(source.base, device=device), out / ".drawn", draw_batch=draw_batch)
+    return DrawnPlan(source, Sampler.for_drawing(source.base, source, device=device), out / ".drawn", draw_batch=draw_batch)
 
 
 def _check_same_samples(found: ShardIndex, samples: Source, out: Path) -> None:

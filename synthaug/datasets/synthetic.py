@@ -125,10 +125,10 @@ class SyntheticDataset(IterableDataset[tuple[Any, Any]]):
             negative_prompt=negative_prompt, steps=steps, guidance=guidance, wildcards=wildcards, lora_folder=lora_folder, **drawing,
         ).at_speed(speed)  # fmt: skip
         self.cache = None if cache is None else ImageCache(cache, plan, base=base_fingerprint(plan))
+        drawer = Drawer(Sampler.for_drawing(plan.base, plan, device=device))
         self.stream = RequestStream(
-            plan, Drawer(Sampler(plan.base, device=device)), count=count, fixed=fixed, draw_batch=draw_batch, pool=pool, store=self.cache,
-            prefetch=prefetch,
-        )  # fmt: skip
+            plan, drawer, count=count, fixed=fixed, draw_batch=draw_batch, pool=pool, store=self.cache, prefetch=prefetch
+        )
         self._transform, self._transforms, self._target = transform, transforms, target
 
     def __len__(self) -> int:

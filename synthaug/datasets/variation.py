@@ -110,7 +110,7 @@ class SyntheticVariation(v2.Transform):  # type: ignore[misc]  # torchvision shi
             raise SettingError(f"p must be in [0, 1], got {p!r}")
         self.strength, self.p, self.per_image, self.keeps_geometry = _range_of(strength), p, per_image, keeps_geometry
         self._plan = lora_plan(lora, prompt=prompt, base=base, steps=steps, guidance=guidance, size=size)
-        self._sampler = Sampler(self._plan.base, device=device)
+        self._sampler = Sampler.for_drawing(self._plan.base, self._plan, device=device)
 
     @override
     def check_inputs(self, flat_inputs: list[Any]) -> None:

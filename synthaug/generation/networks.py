@@ -13,7 +13,7 @@ from torch import Tensor
 from synthaug.errors import SettingError
 from synthaug.generation.base_check import check_finite
 from synthaug.models.casting import HALVES, compute_as_a_card
-from synthaug.models.load import Base, load_base
+from synthaug.models.load import Base, Prediction, load_base
 from synthaug.models.numerics import Precision, PrecisionName, choose_precision
 from synthaug.prompts.encode import TextStates, text_states_of
 
@@ -41,16 +41,19 @@ class Networks:
         name: ``"pocket"``, a diffusers folder, a hub id, or one ``.safetensors`` file.
         device: Where they run.
         precision: ``"auto"`` looks at the card.
+        prediction: What the UNet predicts, for files that do not say; None believes the base.
 
     Raises:
         SettingError: If there is no such base.
         UnusableFileError: If it cannot be read, or a weight of it is NaN.
     """
 
-    def __init__(self, name: str, *, device: torch.device, precision: PrecisionName = "auto") -> None:
+    def __init__(
+        self, name: str, *, device: torch.device, precision: PrecisionName = "auto", prediction: Prediction | None = None
+    ) -> None:  # fmt: skip
         self.device = device
         self.precision: Precision = choose_precision(precision, device)
-        self.base: Base = load_base(name).to(device, self.precision.storage)
+        self.base: Base = load_base(name, prediction=prediction).to(device, self.precision.storage)
         check_finite(self.base)
         assert self.base.unet is not None
         assert self.base.vae is not None

@@ -32,6 +32,6 @@ class Preview:
         prompts = None if self._prompt is None else (self._prompt,)
         plan = Plan.for_lora(lora, prompts=prompts, count=self._count, seed=self._seed, steps=self._steps)
         if self._sampler is None:
-            self._sampler = Sampler(plan.base)
+            self._sampler = Sampler.for_drawing(plan.base, plan)
         worn = [replace(request, loras=plan.loras) for request in plan]
         return self._sampler(worn)

@@ -123,7 +123,7 @@ def generate(  # noqa: PLR0913  # every argument is an option of the command lin
     elif grid != NO_GRID:
         requests = [(".", request) for request in cells(wanted, grid)]
     require_photo(requests=[request for _, request in requests] if requests else [wanted])
-    drawer = Sampler(wanted.base, device=device, precision=precision, tiny_decoder=tiny_decoder)
+    drawer = Sampler.for_drawing(wanted.base, wanted, device=device, precision=precision, tiny_decoder=tiny_decoder)
     started = time.perf_counter()
     folders = {".": wanted} if requests is None else _by_folder(requests)
     new, there = 0, 0
@@ -216,7 +216,7 @@ def _draw_again(
     manifest = Manifest(out)
     if original.request in manifest:
         raise SettingError(f"an image is drawn again into another folder, {out} holds it already; give another --out")
-    drawer = Sampler(name, **how)
+    drawer = Sampler.for_drawing(name, original.request, **how)
     original.check_base(name, drawer.base.fingerprint)
     for key, value in original.lacking.items():
         print(f"not known here, and left out: {key}: {value}")

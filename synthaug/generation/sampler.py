@@ -29,9 +29,11 @@ from synthaug.generation.starts import check_given, jobs_of
 from synthaug.generation.tiling import tiled
 from synthaug.generation.tuning import refuse_qkv, tune
 from synthaug.generation.wearing import Wardrobe
-from synthaug.models.load import Base
+from synthaug.lora.file import LoraFile
+from synthaug.models.load import Base, Prediction
 from synthaug.models.numerics import PrecisionName
-from synthaug.records import Request
+from synthaug.models.stated import recorded_prediction
+from synthaug.records import Drawing, Request
 
 __all__ = ["Sampler"]
 
@@ -49,6 +51,8 @@ class Sampler:
         base: ``"pocket"``, a diffusers folder, a hub id, or one ``.safetensors`` file.
         device: ``"auto"`` takes a GPU if there is one.
         precision: ``"auto"`` looks at the card.
+        prediction: What the base's UNet predicts, ``epsilon`` or ``v_prediction``, for one-file bases that do not say; None believes the
+            base.
         tiny_decoder: Folder or hub id of the autoencoder for requests with decoder ``tiny``; None is that of the base's family.
         channels_last: Memory layout of convolutions; None is what was measured to be faster. No pixel changes beyond rounding.
         fuse_qkv: Make query, key and value one product; no pixel changes beyond rounding.
@@ -73,6 +77,7 @@ class Sampler:
         *,
         device: str = "auto",
         precision: PrecisionName = "auto",
+        prediction: Prediction | None = None,
         tiny_decoder: Path | str | None = None,
         channels_last: bool | None = None,
         fuse_qkv: bool = False,
@@ -82,11 +87,27 @@ class Sampler:
         self.device = device_of(device)
         self.repairs: Counter[str] = Counter()
         self._precision: PrecisionName = precision
+        self._prediction = prediction
         self._tiny_decoder = tiny_decoder
         self._tuning: dict[str, Any] = {"channels_last": channels_last, "fuse_qkv": fuse_qkv, "compiled": compiled}
         self._room = Room()
         self._controls = Controls()
         self._loaded: tuple[Networks, Wardrobe, Finisher] | None = None
+
+    @classmethod
+    def for_drawing(cls, base: str, drawing: Drawing, **settings: Any) -> Sampler:
+        """A sampler for a base that predicts what the drawing's LoRAs were trained to predict, where they say so.
+
+        Args:
+            base: As for the sampler itself.
+            drawing: A plan or a request.
+            **settings: Other arguments of the sampler.
+
+        Raises:
+            UnusableFileError: If a LoRA cannot be read.
+        """
+        said = [recorded_prediction(LoraFile.read(use.path).metadata) for use in drawing.loras]
+        return cls(base, prediction=next((each for each in said if each is not None), None), **settings)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_loaded": None}
@@ -103,7 +124,7 @@ class Sampler:
 
     def _load(self) -> tuple[Networks, Wardrobe, Finisher]:
         if self._loaded is None:
-            networks = Networks(self.base_name, device=self.device, precision=self._precision)
+            networks = Networks(self.base_name, device=self.device, precision=self._precision, prediction=self._prediction)
             tune(networks, **self._tuning)
             self._loaded = (networks, Wardrobe(networks), Finisher(networks, tiny=self._tiny_decoder))
         return self._loaded

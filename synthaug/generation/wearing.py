@@ -17,13 +17,14 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from synthaug.errors import UnusableFileError
+from synthaug.errors import UnusableFileError, WrongBaseModelError
 from synthaug.generation.embeddings import Embedding, bundled_embeddings, read_embedding
 from synthaug.generation.networks import Networks
 from synthaug.lora.file import LoraFile
 from synthaug.lora.layers import check_fits, parameter_of, summed
 from synthaug.lora.naming import NetworkKind, modules_of, network_of, numbered
 from synthaug.lora.updates import Decomposed, Update, by_parameter, moved
+from synthaug.models.stated import recorded_prediction
 from synthaug.records import LoraUse
 
 __all__ = ["Wardrobe", "Worn"]
@@ -146,6 +147,12 @@ class Wardrobe:
         if key not in self._files:
             base, file = self._networks.base, LoraFile.read(key[0])
             file.check_base(base.name, base.fingerprint, base.family)
+            said = recorded_prediction(file.metadata)
+            if said not in (None, base.prediction_type):
+                raise WrongBaseModelError(
+                    f"a LoRA must be worn by a base that predicts what it was trained with, {file.name} says {said}, {base.name} is read "
+                    f"as {base.prediction_type}; give Sampler(prediction={said!r}), or draw from a plan of this LoRA"
+                )
             two = base.text_encoder_2 is not None
             self._files[key] = _fitted(file, {numbered(name, two_encoders=two): u for name, u in file.layers.items()}, modules)
         self._files.move_to_end(key)

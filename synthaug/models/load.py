@@ -144,11 +144,17 @@ def _explained(name: str, place: str) -> Iterator[None]:
 def few_step_lora(name: str) -> Path | None:
     """The LoRA that a base ships with, by which four steps of DDIM without guidance do; pocket has one, others have none.
 
+    Raises:
+        UnusableFileError: If the file is damaged.
+
     Example:
         >>> few_step_lora("stable-diffusion-v1-5/stable-diffusion-v1-5") is None
         True
     """
-    return FEW_STEPS if name == "pocket" and FEW_STEPS.is_file() else None
+    if name != "pocket" or not FEW_STEPS.is_file():
+        return None
+    check_weights(FEW_STEPS.parent, {FEW_STEPS.name})
+    return FEW_STEPS
 
 
 def _from_folder(place: str, name: str, parts: Collection[Part], prediction: Prediction | None, dtype: torch.dtype | None) -> Base:

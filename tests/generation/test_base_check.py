@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from checkpoints import cut_off
-from conftest import make_tiny_base
+from conftest import make_tiny_base, make_tiny_lora
 
 from synthaug import Plan, Request, Sampler
 from synthaug.errors import SettingError, UnusableFileError, WrongBaseModelError
@@ -66,3 +66,20 @@ def test_a_base_draws_the_same_from_one_file_as_from_its_folder(tmp_path, monkey
     drawn = [Sampler(str(tmp_path / name))([request]) for name in ("folder", "base.safetensors")]
 
     assert drawn[0].equal(drawn[1])
+
+
+def test_a_lora_tells_what_a_base_predicts_that_does_not_say(tiny_base, tmp_path):
+    from checkpoints import bare_file, shrunken
+
+    silent = bare_file(shrunken("sd2", tmp_path), tmp_path / "sd2.safetensors")
+    file = make_tiny_lora(silent)
+    loras = {}
+    for said in ("epsilon", "v"):
+        replace(file, metadata={**file.metadata, "modelspec.prediction_type": said}).write(tmp_path / f"{said}.safetensors")
+        loras[said] = Plan.for_lora(tmp_path / f"{said}.safetensors", size=(64, 64), steps=2, count=1)
+
+    samplers = {said: Sampler.for_drawing(plan.base, plan, device="cpu") for said, plan in loras.items()}
+
+    assert [samplers[said].base.prediction_type for said in ("epsilon", "v")] == ["epsilon", "v_prediction"]
+    with pytest.raises(WrongBaseModelError, match=r"says epsilon, .*sd2.safetensors is read as v_prediction; give Sampler\(prediction="):
+        samplers["v"](list(loras["epsilon"]))
