@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from synthaug import Plan
-from synthaug.errors import SettingError
+from synthaug.errors import SettingError, UnusableFileError
 from synthaug.generation.speed import speed_of
+from synthaug.pocket import FEW_STEPS
 from synthaug.records import Drawing, LoraUse
 
 
@@ -31,10 +32,8 @@ def test_draft_narrows_an_interval_that_begins_late_to_nothing():
     assert speed_of("draft", Drawing(guidance_interval=(0.7, 1.0)), base="other").guidance_interval == (0.7, 0.7)
 
 
-def test_draft_wears_the_few_step_lora_over_those_that_are_worn(monkeypatch, tmp_path):
-    few = tmp_path / "few_steps.safetensors"
-    few.touch()
-    monkeypatch.setattr("synthaug.models.load.FEW_STEPS", few)
+def test_draft_wears_the_few_step_lora_over_those_that_are_worn():
+    few = FEW_STEPS
     mine = LoraUse(path="iriko.safetensors", weight=0.8)
 
     quick = speed_of("draft", Drawing(loras=(mine,)), base="pocket")
@@ -43,6 +42,14 @@ def test_draft_wears_the_few_step_lora_over_those_that_are_worn(monkeypatch, tmp
     assert (quick.steps, quick.guidance, quick.sampler, quick.reuse) == (4, 1.0, "DDIM", 1)
     assert not speed_of("draft", Drawing(), base="other").loras
     assert not speed_of("draft", Drawing(negative_prompt="a screw"), base="pocket").loras, "few steps hear no negative prompt"
+
+
+def test_a_damaged_few_step_lora_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr("synthaug.models.load.FEW_STEPS", tmp_path / FEW_STEPS.name)
+    (tmp_path / FEW_STEPS.name).write_bytes(FEW_STEPS.read_bytes()[:-1] + b"?")
+
+    with pytest.raises(UnusableFileError, match=r"few_steps.safetensors is damaged; reinstall synthaug"):
+        speed_of("draft", Drawing(), base="pocket")
 
 
 @pytest.mark.parametrize(("family", "decoder"), [("sd1", "tiny"), ("sdxl", "tiny"), (None, "full")])
