@@ -5,7 +5,7 @@ Ways to train the same LoRA on the same random weights, each in a process of its
 plain         diffusers' modules and peft in a bare loop, as diffusers' example scripts have it: the text encoder and the VAE run at each
               step and stay in memory, nothing is cached
 ours          :class:`synthaug.LoraTraining` and :class:`synthaug.PhotoData` under a Lightning Trainer, with cached latents and text states
-kept          the same with ``gradient_checkpointing`` off: nothing is computed again
+wide          the same with ``gradient_checkpointing="wide"``: the widest layers are computed again
 checkpointed  the same with all of it on, which the plain loop could have, too: what it costs and saves
 
 Without ``--quick`` it makes a base of the shape of SD 1.5 (4.3 GB in a temporary folder) and takes some minutes on two cores.
@@ -148,7 +148,7 @@ class Clock:
         return int(found[1]) // 1024
 
 
-def ours(args: argparse.Namespace, clock: Clock, *, checkpointing: bool | Literal["wide"] = "wide") -> None:
+def ours(args: argparse.Namespace, clock: Clock, *, checkpointing: bool | Literal["wide"] = False) -> None:
     """The module and the photos as ``synthaug fit`` uses them."""
     from lightning.pytorch import Callback, Trainer
 
@@ -217,7 +217,7 @@ def _picture(path: Path) -> torch.Tensor:
 
 
 ARMS: dict[str, Callable[[argparse.Namespace, Clock], None]] = {
-    "plain": plain, "ours": ours, "kept": partial(ours, checkpointing=False), "checkpointed": partial(ours, checkpointing=True),
+    "plain": plain, "ours": ours, "wide": partial(ours, checkpointing="wide"), "checkpointed": partial(ours, checkpointing=True),
 }  # fmt: skip
 
 if __name__ == "__main__":

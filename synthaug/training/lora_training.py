@@ -101,7 +101,7 @@ class LoraTraining(LightningModule):
         loss: Loss = Loss(),
         prediction: Prediction | None = None,
         ema: float = 0.0,
-        gradient_checkpointing: Checkpointing = "wide",
+        gradient_checkpointing: Checkpointing = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
