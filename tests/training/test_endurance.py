@@ -104,7 +104,7 @@ def test_a_step_that_runs_out_of_memory_is_repeated_in_smaller_parts_to_the_same
     assert max(float((a - b).abs().max()) for a, b in zip(found, expected, strict=True)) < 1e-6
     assert capsys.readouterr().out.splitlines() == [repair.what for repair in module.repairs]
     assert (
-        "step 0: memory does not hold 5 photos of 32 x 48 at once (precision 32-true, gradient checkpointing wide)"
+        "step 0: memory does not hold 5 photos of 32 x 48 at once (precision 32-true, gradient checkpointing false)"
         in module.repairs[0].what
     )
     assert "a batch of 5 is computed in 4 parts, to the same result" in module.repairs[1].what
