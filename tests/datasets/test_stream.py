@@ -188,9 +188,15 @@ def test_resuming_with_another_plan_is_refused(plan, settings):
 
 
 def test_a_plan_with_more_images_or_another_label_may_go_on():
-    state = RequestStream(PLAN, draw_seed, count=7).state_dict()
+    stream, other = RequestStream(PLAN, draw_seed, count=7), RequestStream(replace(PLAN, label="sound", count=3), draw_seed, count=9)
+    drawn = iter(stream)
+    seen = [next(drawn)[1].seed for _ in range(2)]
 
-    RequestStream(replace(PLAN, label="sound", count=3), draw_seed, count=9).load_state_dict(state)
+    other.load_state_dict(stream.state_dict())
+
+    left = [request for _, request in other]
+    assert [*seen, *(request.seed for request in left)] == [PLAN.request(index).seed for index in range(9)]
+    assert {request.label for request in left} == {"sound"}
 
 
 @pytest.mark.parametrize("state", [{"x": 1}, None, {"pass": 0, "yielded": -1, "part": 0, "parts": 1, "plan": "c0ffee00"}])

@@ -192,10 +192,10 @@ def test_hardly_any_strength_keeps_what_tells_two_photos_apart(sampler, mixed, m
         seen = vae.encode(to_float(photos)).latent_dist.mean * vae.config["scaling_factor"]
     monkeypatch.setattr("synthaug.generation.finishing.decode_latents", lambda _, z, **__: denoised.append(z) or torch.zeros(2, 3, 32, 40))
 
-    sampler([request(sampler=name, steps=100, strength=0.01)] * 2, photos)
+    sampler([request(sampler=name, steps=100, strength=0.005)] * 2, photos)
 
     kept, wanted = denoised[0][0] - denoised[0][1], seen[0] - seen[1]
-    assert float((kept - wanted).norm() / wanted.norm()) < 0.5  # 1 when nothing is kept
+    assert float((kept - wanted).norm() / wanted.norm()) < 0.3  # 1 when nothing is kept
 
 
 def test_a_photo_is_read_from_the_request_or_handed_over(sampler, mixed):
