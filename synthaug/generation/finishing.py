@@ -18,7 +18,7 @@ from synthaug.errors import SettingError
 from synthaug.generation.guard import looks
 from synthaug.generation.networks import Networks
 from synthaug.generation.speed import TINY
-from synthaug.models.numerics import decode_latents
+from synthaug.models.numerics import DECODED_AT_A_TIME, decode_latents
 from synthaug.pixels import to_uint8
 
 __all__ = ["Decoder", "Drawn", "Finisher", "pixels_of"]
@@ -27,9 +27,7 @@ Decoder = Literal["full", "tiny"]
 
 _AT_A_TIME = {"cpu": 1 << 15}
 """Pixels that are decoded at a time: on a CPU what stays in its cache, two pictures of pocket's size; measured on pocket, 16 at a time
-take 1.6 times as long. A card takes :data:`_ON_CARD`."""
-
-_ON_CARD = 1 << 20
+take 1.6 times as long. A card takes :data:`DECODED_AT_A_TIME`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +67,7 @@ class Finisher:
         networks = self._networks
         latents = latents.to(networks.device)
         pixels = latents.shape[-2] * latents.shape[-1] * networks.factor**2
-        most = max(1, _AT_A_TIME.get(networks.device.type, _ON_CARD) // pixels)
+        most = max(1, _AT_A_TIME.get(networks.device.type, DECODED_AT_A_TIME) // pixels)
         repairs: list[list[str]] = [[] for _ in latents]
         pictures = []
         for at in range(0, len(latents), most):

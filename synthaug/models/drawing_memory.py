@@ -14,17 +14,14 @@ from synthaug.models.blueprint import Blueprint, fill
 from synthaug.models.casting import casting, compute_as_a_card
 from synthaug.models.live import LiveStorages
 from synthaug.models.memory import Device, Forecast, checked_size, forecast_of
-from synthaug.models.numerics import Precision, PrecisionName, choose_precision
+from synthaug.models.numerics import DECODED_AT_A_TIME, Precision, PrecisionName, choose_precision
 from synthaug.pixels import to_uint8
 
-__all__ = ["AT_A_TIME", "predict_drawing"]
+__all__ = ["predict_drawing"]
 
 TOKENS = 77
 LATENTS = 4
 """Copies of the latents while they are denoised: themselves, their first noise, and what a solver remembers of two steps."""
-
-AT_A_TIME = 1 << 20
-"""Pixels that are decoded at a time on a card: four pictures of 512 x 512, one of 1024 x 1024."""
 
 
 def predict_drawing(  # noqa: PLR0913  # what decides on memory, each documented below
@@ -51,7 +48,7 @@ def predict_drawing(  # noqa: PLR0913  # what decides on memory, each documented
         guidance: Whether each picture is two rows of the UNet, with the prompt and without.
         text_chunks: Length of the prompts, in chunks of 75 words.
         decoder: The base's own, or a tiny one beside it.
-        decoded: Pictures that are decoded at a time; left out, as many as :data:`AT_A_TIME` pixels on a card, all on a CPU.
+        decoded: Pictures that are decoded at a time; left out, as many as :data:`DECODED_AT_A_TIME` pixels on a card, all on a CPU.
         encoders_stay: Whether text encoders stay in memory when they have read; on a CPU they always do.
         device: ``cpu`` leaves out what only a card needs.
         beside: MiB that another program needs on the same card.
@@ -69,7 +66,7 @@ def predict_drawing(  # noqa: PLR0913  # what decides on memory, each documented
     how = choose_precision(precision, "cpu") if isinstance(precision, str) else precision
     networks = _Networks(plan, how, decoder, device)
     pixels = latents[0] * latents[1] * plan.factor**2
-    at_once = min(batch_size, decoded or (max(1, AT_A_TIME // pixels) if device == "cuda" else batch_size))
+    at_once = min(batch_size, decoded or (max(1, DECODED_AT_A_TIME // pixels) if device == "cuda" else batch_size))
     each = 2 if guidance else 1
     kept: dict[str, int] = {}
     passing: dict[str, int] = {}

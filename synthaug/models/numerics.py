@@ -19,7 +19,10 @@ from torch import Tensor, nn
 
 from synthaug.errors import NumericsError, choose
 
-__all__ = ["FirstNaN", "Precision", "choose_precision", "decode_latents", "watched"]
+__all__ = ["DECODED_AT_A_TIME", "FirstNaN", "Precision", "choose_precision", "decode_latents", "watched"]
+
+DECODED_AT_A_TIME = 1 << 20
+"""Pixels that are decoded at a time on a card: four pictures of 512 x 512, one of 1024 x 1024."""
 
 PrecisionName = Literal["auto", "fp32", "fp16", "bf16"]
 
